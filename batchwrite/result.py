@@ -155,8 +155,8 @@ class Abort:
     """Why a run stopped early.
 
     Attributes:
-        reason: `failure_limit`, `interrupted`, `source`, `caller`, or the kind of fault that stopped it (`fatal`, `lost`,
-            `in_doubt`, `capacity`, `transient`).
+        reason: `failure_limit`, `interrupted`, `source`, `caller`, or the kind of fault that stopped it (`fatal`,
+            `lost`, `in_doubt`, `capacity`, `transient`).
         message: What happened and what to do, without row values or passwords.
         error_type: Name of the exception's class, where an exception was the cause.
         sqlstate: Its SQLSTATE, where it has one.

@@ -1,0 +1,145 @@
+"""Cutting the stream of mapped items into chunks, each flushed in one transaction. Pure: the clock is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchwrite.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchwrite.collector import Write
+    from batchwrite.result import ItemFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkLimits:
+    """When a chunk is full: whichever of the bounds comes first.
+
+    Attributes:
+        items: Most items of a chunk, at least 1.
+        rows: Most writes of a chunk, at least 1. Like `bytes`, exceeded only by a single item that is larger.
+        bytes: Most bytes of a chunk, at least 1, estimated: the lengths of texts and byte strings, and 8 for any
+            other value.
+        seconds: Longest time between a chunk's first item and its flush, above 0, looked at whenever an item has
+            been collected; `None` for no such bound.
+    """
+
+    items: int = 1_000
+    rows: int = 20_000
+    bytes: int = 16 * 1024 * 1024
+    seconds: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("items", "rows", "bytes"):
+            bound = getattr(self, name)
+            if not isinstance(bound, int) or isinstance(bound, bool) or bound < 1:
+                raise ConfigurationError(f"a chunk's bound of {name} must be a whole number of at least 1")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ConfigurationError("a chunk's bound of seconds must be above 0, or None")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An item left out on purpose."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One mapped item in a chunk.
+
+    Attributes:
+        item: The item.
+        writes: What is to be written for it.
+        verdict: Set where mapping has already decided what becomes of it: it is not flushed then.
+    """
+
+    item: Any
+    writes: list[Write]
+    verdict: ItemFailure | Skipped | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """The items of one flush.
+
+    Attributes:
+        number: Position of the chunk in the run, from 0.
+        first_index: Position of its first item in the input, from 0.
+        entries: Its items, in input order.
+    """
+
+    number: int
+    first_index: int
+    entries: tuple[Entry, ...] = field(repr=False)
+
+
+class ChunkBuilder:
+    """Gathers entries and says when a chunk is full.
+
+    Args:
+        limits: The bounds.
+        clock: Seconds that only go up, e.g. `time.monotonic`.
+    """
+
+    def __init__(self, limits: ChunkLimits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._number = 0
+        self._first_index = 0
+        self._entries: list[Entry] = []
+        self._rows = 0
+        self._bytes = 0
+        self._started = 0.0
+
+    def add(self, entry: Entry) -> Chunk | None:
+        """Take one entry; a chunk where the ones before have to go first, or else where this one fills it.
+
+        Never both: an entry too large for the chunk so far is kept back, and cut by the next call.
+        """
+        size = sum(map(_size, (write.values for write in entry.writes)))
+        limits = self._limits
+        overflows = self._rows + len(entry.writes) > limits.rows or self._bytes + size > limits.bytes
+        full = self.cut() if overflows else None
+        if not self._entries:
+            self._started = self._clock()
+        self._entries.append(entry)
+        self._rows += len(entry.writes)
+        self._bytes += size
+        return full or (self.cut() if self._is_full() else None)
+
+    def cut(self) -> Chunk | None:
+        """The entries gathered so far as a chunk, or nothing where there are none."""
+        if not self._entries:
+            return None
+        chunk = Chunk(number=self._number, first_index=self._first_index, entries=tuple(self._entries))
+        self._number += 1
+        self._first_index += len(self._entries)
+        self._entries = []
+        self._rows = self._bytes = 0
+        return chunk
+
+    def _is_full(self) -> bool:
+        limits = self._limits
+        return (
+            len(self._entries) >= limits.items
+            or self._rows >= limits.rows
+            or self._bytes >= limits.bytes
+            or (limits.seconds is not None and self._clock() - self._started >= limits.seconds)
+        )
+
+
+def _size(value: Any) -> int:
+    """Estimated bytes of a value; 8 stands for a number or a date in a row."""
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_size, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return sum(map(_size, value))
+    return 8

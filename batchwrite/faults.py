@@ -1,0 +1,302 @@
+"""What went wrong, classified: is it the item's, the weather's, or the program's?
+
+By SQLSTATE, by SQLite's error name and by the driver's own word on a lost connection; never by exception class
+where a code exists, because `OperationalError` alone spans all kinds.
+
+Source: the rules were gathered from real servers (PostgreSQL 15, SQLite 3.40); the SQLSTATE classes are those of
+the PostgreSQL manual, appendix A.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import exc as sqlalchemy_errors
+
+from batchwrite.errors import ItemRefused
+
+
+class FaultKind(StrEnum):
+    """Whose fault it is, and so what follows."""
+
+    ITEM = "item"
+    """The item's own: the chunk falls back to its items, and this one fails."""
+    TRANSIENT = "transient"
+    """The transaction was rolled back for reasons that pass (deadlock, serialization, lock timeout): replay it."""
+    LOST = "lost"
+    """The connection is gone and the transaction with it: replay it on a fresh one."""
+    IN_DOUBT = "in_doubt"
+    """COMMIT got no answer: it may have happened or not."""
+    CAPACITY = "capacity"
+    """The server ran out of something (disk, memory, connections): stop."""
+    FATAL = "fatal"
+    """No item and no time will mend it (missing table, missing right, a bug): stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A classified exception.
+
+    Attributes:
+        kind: Whose fault it is.
+        error_type: Name of the class of the driver's (or the program's) exception.
+        message: What happened, in words that quote no row value and no password.
+        sqlstate: The SQLSTATE, or for SQLite the error's name, where there is one.
+        table: The table concerned, where known.
+        column: The column or columns concerned, where known.
+        constraint: The constraint concerned, where known.
+        at_commit: Whether a check at the end of the item's or the chunk's transaction found it.
+        detail: The full text of the exception, which may quote row values.
+    """
+
+    kind: FaultKind
+    error_type: str
+    message: str
+    sqlstate: str | None = None
+    table: str | None = None
+    column: str | None = None
+    constraint: str | None = None
+    at_commit: bool = False
+    detail: str | None = field(default=None, repr=False)
+
+    @property
+    def is_retriable(self) -> bool:
+        """Whether the transaction is known to be undone and may succeed when replayed."""
+        return self.kind in {FaultKind.TRANSIENT, FaultKind.LOST}
+
+
+class FlushFailed(Exception):  # noqa: N818 - it is control flow between sink and engine, never shown to a user
+    """Raised by a sink: what it was asked to write is not there (or, in doubt, may not be there)."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+SQLSTATE_KINDS: dict[str, FaultKind] = {
+    "40001": FaultKind.TRANSIENT,
+    "40P01": FaultKind.TRANSIENT,
+    "55P03": FaultKind.TRANSIENT,
+    "57014": FaultKind.TRANSIENT,
+    "25P03": FaultKind.LOST,
+    "57P01": FaultKind.LOST,
+    "57P02": FaultKind.LOST,
+    "57P03": FaultKind.LOST,
+    "57P05": FaultKind.LOST,
+    "42846": FaultKind.ITEM,  # a value of a type that has no cast to the column's: seen for a list into an integer
+    "54000": FaultKind.ITEM,  # a row too big for an index
+}
+"""Kind of a whole SQLSTATE; looked up before its class."""
+
+SQLSTATE_CLASS_KINDS: dict[str, FaultKind] = {
+    "01": FaultKind.FATAL,
+    "02": FaultKind.FATAL,
+    "03": FaultKind.FATAL,
+    "08": FaultKind.LOST,
+    "09": FaultKind.ITEM,
+    "0A": FaultKind.FATAL,
+    "0B": FaultKind.FATAL,
+    "21": FaultKind.ITEM,  # two rows of one statement hit one row: alone, each item shows what it does
+    "22": FaultKind.ITEM,
+    "23": FaultKind.ITEM,
+    "25": FaultKind.FATAL,
+    "26": FaultKind.FATAL,
+    "28": FaultKind.FATAL,
+    "3D": FaultKind.FATAL,
+    "3F": FaultKind.FATAL,
+    "40": FaultKind.TRANSIENT,
+    "42": FaultKind.FATAL,
+    "44": FaultKind.ITEM,
+    "53": FaultKind.CAPACITY,
+    "54": FaultKind.ITEM,
+    "55": FaultKind.FATAL,
+    "57": FaultKind.LOST,
+    "58": FaultKind.CAPACITY,
+    "P0": FaultKind.ITEM,
+    "XX": FaultKind.FATAL,
+}
+"""Kind of a class of SQLSTATEs. Classes not listed are a trigger's or a function's own, and so the item's."""
+
+SQLITE_KINDS: dict[str, FaultKind] = {
+    "SQLITE_CONSTRAINT": FaultKind.ITEM,
+    "SQLITE_MISMATCH": FaultKind.ITEM,
+    "SQLITE_TOOBIG": FaultKind.ITEM,
+    "SQLITE_BUSY": FaultKind.TRANSIENT,
+    "SQLITE_LOCKED": FaultKind.TRANSIENT,
+    "SQLITE_PROTOCOL": FaultKind.TRANSIENT,
+    "SQLITE_FULL": FaultKind.CAPACITY,
+    "SQLITE_IOERR": FaultKind.CAPACITY,
+    "SQLITE_NOMEM": FaultKind.CAPACITY,
+}
+"""Kind by the name of SQLite's primary result code; every other one is fatal."""
+
+_PLAIN_WORDS = {
+    "23502": "a value is missing for a column that must have one",
+    "23503": "a foreign key has no matching row",
+    "23505": "a row with the same unique key exists",
+    "23514": "a check constraint refused the row",
+    "23P01": "an exclusion constraint refused the row",
+    "22001": "a text is too long for its column",
+    "22003": "a number is out of range for its column",
+    "22007": "a value is no date or time that the column can hold",
+    "22008": "a date or time is out of range",
+    "22021": "a text holds a character that the database's encoding cannot store",
+    "22P02": "a value cannot be read as the column's type",
+    "22P05": "a text holds a character that cannot be converted",
+    "54000": "a value is too large for an index or a row",
+    "P0001": "a trigger or function refused the row",
+    "SQLITE_CONSTRAINT_NOTNULL": "a value is missing for a column that must have one",
+    "SQLITE_CONSTRAINT_FOREIGNKEY": "a foreign key has no matching row",
+    "SQLITE_CONSTRAINT_UNIQUE": "a row with the same unique key exists",
+    "SQLITE_CONSTRAINT_PRIMARYKEY": "a row with the same unique key exists",
+    "SQLITE_CONSTRAINT_ROWID": "a row with the same unique key exists",
+    "SQLITE_CONSTRAINT_CHECK": "a check constraint refused the row",
+    "SQLITE_CONSTRAINT_TRIGGER": "a trigger refused the row",
+    "SQLITE_MISMATCH": "a value has a type that the column cannot hold",
+    "SQLITE_TOOBIG": "a value is larger than the database allows",
+    "SQLITE_CONSTRAINT_DATATYPE": "a value has a type that the column cannot hold",
+}
+
+# Texts of these name tables, columns, settings or servers, which a person needs to act on, but never a row's values.
+_SHOWN_CLASSES = frozenset({"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"})
+
+_CLIENT_SIDE = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""What converting a value for the driver raises, by itself or wrapped by SQLAlchemy, when the value is wrong."""
+
+
+def classify(error: BaseException, *, is_disconnect: bool = False, scrub: str | None = None) -> Fault:
+    """What an exception means, for any database reached through SQLAlchemy.
+
+    Args:
+        error: What was raised, by SQLAlchemy, by a driver, or while a value was converted.
+        is_disconnect: What the dialect says of it (see `sqlalchemy.engine.Dialect.is_disconnect`).
+        scrub: A password to strike out of texts that are shown.
+    """
+    if isinstance(error, ItemRefused):
+        return _from_refusal(error)
+    original = error.orig if isinstance(error, sqlalchemy_errors.StatementError) else error
+    original = original or error
+    lost = is_disconnect or bool(getattr(error, "connection_invalidated", False))
+    sqlstate = getattr(original, "sqlstate", None)
+    if sqlstate:
+        fault = _from_sqlstate(original, sqlstate)
+    elif getattr(original, "sqlite_errorname", None):
+        fault = _from_sqlite(original)
+    else:
+        fault = _from_class(error, original, lost=lost)
+    if lost and fault.kind is not FaultKind.LOST:
+        fault = replace(fault, kind=FaultKind.LOST, message="the connection to the database was lost")
+    return _scrubbed(fault, scrub)
+
+
+def _from_refusal(error: ItemRefused) -> Fault:
+    return Fault(
+        kind=FaultKind.ITEM,
+        error_type=type(error).__name__,
+        message=str(error),
+        table=error.table,
+        column=error.column,
+        constraint=error.constraint,
+    )
+
+
+def _from_sqlstate(error: BaseException, sqlstate: str) -> Fault:
+    kind = SQLSTATE_KINDS.get(sqlstate) or SQLSTATE_CLASS_KINDS.get(sqlstate[:2], FaultKind.ITEM)
+    diagnostics: Any = getattr(error, "diag", None)
+    primary = getattr(diagnostics, "message_primary", None)
+    message = _PLAIN_WORDS.get(sqlstate)
+    if message is None:
+        shown = primary if sqlstate[:2] in _SHOWN_CLASSES else None
+        message = _one_line(shown) or _spell(type(error).__name__)
+    return Fault(
+        kind=kind,
+        error_type=type(error).__name__,
+        message=message,
+        sqlstate=sqlstate,
+        table=getattr(diagnostics, "table_name", None),
+        column=getattr(diagnostics, "column_name", None),
+        constraint=getattr(diagnostics, "constraint_name", None),
+        detail=str(error),
+    )
+
+
+def _from_sqlite(error: BaseException) -> Fault:
+    name = str(getattr(error, "sqlite_errorname", ""))
+    primary = "_".join(name.split("_")[:2])
+    kind = SQLITE_KINDS.get(primary, FaultKind.FATAL)
+    table, column, constraint = _sqlite_place(name, str(error))
+    shown = str(error) if kind is not FaultKind.ITEM else None
+    return Fault(
+        kind=kind,
+        error_type=type(error).__name__,
+        message=_PLAIN_WORDS.get(name) or _PLAIN_WORDS.get(primary) or _one_line(shown) or "the row was refused",
+        sqlstate=name,
+        table=table,
+        column=column,
+        constraint=constraint,
+        detail=str(error),
+    )
+
+
+def _sqlite_place(name: str, text: str) -> tuple[str | None, str | None, str | None]:
+    """Table, columns and constraint, which SQLite gives in its message and nowhere else."""
+    _, _, place = text.partition(" constraint failed: ")
+    if not place:
+        return None, None, None
+    if name == "SQLITE_CONSTRAINT_CHECK":
+        return None, None, place
+    if name not in {
+        "SQLITE_CONSTRAINT_UNIQUE",
+        "SQLITE_CONSTRAINT_PRIMARYKEY",
+        "SQLITE_CONSTRAINT_ROWID",
+        "SQLITE_CONSTRAINT_NOTNULL",
+    }:
+        return None, None, None
+    index = re.fullmatch(r"index '(.*)'", place)
+    if index:
+        return None, None, index[1]
+    parts = [part.rpartition(".") for part in place.split(", ")]
+    return parts[0][0] or None, ", ".join(column for _, _, column in parts), None
+
+
+def _from_class(error: BaseException, original: BaseException, *, lost: bool) -> Fault:
+    """No code at all: an error of the client side, a failed connect, or a driver that gives none."""
+    detail = _text(original)
+    kind, message = FaultKind.FATAL, _one_line(detail) or _spell(type(original).__name__)
+    if lost:
+        kind = FaultKind.LOST
+    elif isinstance(error, sqlalchemy_errors.DBAPIError):
+        if isinstance(error, sqlalchemy_errors.OperationalError):
+            kind = FaultKind.LOST
+        elif not isinstance(error, (sqlalchemy_errors.InternalError, sqlalchemy_errors.NotSupportedError)):
+            kind, message = FaultKind.ITEM, "a value cannot be sent to the database as the column's type"
+    elif isinstance(original, _CLIENT_SIDE):
+        kind, message = FaultKind.ITEM, "a value cannot be converted to the column's type"
+    elif isinstance(original, OSError):
+        kind = FaultKind.LOST
+    return Fault(kind=kind, error_type=type(original).__name__, message=message, detail=detail)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _one_line(text: str | None) -> str | None:
+    """The first line that says something; drivers add hints and SQL below it."""
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return lines[0] if lines else None
+
+
+def _spell(class_name: str) -> str:
+    """`NumericValueOutOfRange` as words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", class_name).lower()
+
+
+def _scrubbed(fault: Fault, secret: str | None) -> Fault:
+    if not secret:
+        return fault
+    detail = fault.detail.replace(secret, "***") if fault.detail else fault.detail
+    return replace(fault, message=fault.message.replace(secret, "***"), detail=detail)

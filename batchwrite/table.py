@@ -1,0 +1,88 @@
+"""What the pure parts need to know about a table. Pure: the sink fills it in, whatever the table really is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignKeyInfo:
+    """One foreign key of a table.
+
+    Attributes:
+        columns: The referring columns.
+        parent: `TableInfo.handle` of the table referred to.
+        parent_columns: The columns referred to, in the same order.
+    """
+
+    columns: tuple[str, ...]
+    parent: Any = field(repr=False)
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TableInfo:
+    """A table as collector and plan see it; one object a table and sink, compared by identity.
+
+    Attributes:
+        name: Its name, with the schema in front where it has one.
+        handle: What the sink writes to, e.g. a `sqlalchemy.Table`.
+        columns: The names of its columns, in order.
+        primary_key: The columns of its primary key, possibly none.
+        unique_keys: Every set of columns declared unique, the primary key included.
+        constraints: Columns of each named constraint, by the constraint's name.
+        foreign_keys: Its foreign keys.
+        referenced: Its columns that foreign keys of other tables (or its own) point at.
+        generated: Its columns that get a value where a row gives none.
+        depth: Length of the longest chain of parents above it: tables are written in this order.
+        family: The same object for all tables that foreign keys connect, in either direction.
+        is_expression: Whether a value is an SQL expression and not data.
+    """
+
+    name: str
+    handle: Any = field(repr=False)
+    columns: tuple[str, ...]
+    primary_key: tuple[str, ...] = ()
+    unique_keys: tuple[frozenset[str], ...] = ()
+    constraints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    foreign_keys: tuple[ForeignKeyInfo, ...] = ()
+    referenced: frozenset[str] = frozenset()
+    generated: frozenset[str] = frozenset()
+    depth: int = 0
+    family: Any = field(default=None, repr=False)
+    is_expression: Callable[[Any], bool] = field(default=lambda _value: False, repr=False)
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Sort key of the one fixed order of tables: parents first, then by name, in every process."""
+        return (self.depth, self.name)
+
+    @property
+    def is_self_referencing(self) -> bool:
+        """Whether a foreign key of the table points at the table itself."""
+        return any(foreign_key.parent is self.handle for foreign_key in self.foreign_keys)
+
+    def is_unique_key(self, columns: tuple[str, ...]) -> bool:
+        """Whether at most one row can have given values in these columns, as far as is declared."""
+        return any(unique.issubset(columns) for unique in self.unique_keys)
+
+    def constraint_of(self, columns: frozenset[str]) -> str | None:
+        """The name of the constraint over exactly these columns, if one has a name."""
+        return next((name for name, own in self.constraints.items() if frozenset(own) == columns), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a map function may name as a table: a table, or a class mapped to one.
+
+    Attributes:
+        table: The table.
+        names: Column by the name a row may use for it; an ORM attribute may be called otherwise than its column.
+    """
+
+    table: TableInfo
+    names: Mapping[str, str]
