@@ -1,4 +1,4 @@
-"""What a map function writes to: it records the writes of one item and checks their form. Pure: no database, no clock."""
+"""What a map function writes to: it records the writes of one item and checks their form. Pure."""
 
 from __future__ import annotations
 
@@ -260,21 +260,25 @@ def _key_problem(value: Any, is_expression: Callable[[Any], bool]) -> str | None
         return "an SQL expression; a key must be data"
     if not isinstance(value, Hashable):
         return f"a {type(value).__name__}, which cannot be compared with other keys"
-    if value != value:  # noqa: PLR0124 - only NaN differs from itself
+    if value != value:
         return "NaN, which equals nothing"
     return None
 
 
 def _check_delta(target: Target, column: str, delta: Any) -> None:
     """Refuse what cannot be added up: NaN and infinity would swallow the other items' shares."""
+    problem = None
     is_number = isinstance(delta, (Decimal, numbers.Real)) and not isinstance(delta, bool)
-    if not is_number and not isinstance(delta, timedelta):
+    if column in target.table.not_addable:
+        problem = f"nothing can be added to column {column}, which holds no numbers"
+    elif not is_number and not isinstance(delta, timedelta):
         problem = f"a {type(delta).__name__} cannot be added to column {column}"
     elif is_number and not _is_finite(delta):
         problem = f"a number that is not finite cannot be added to column {column}"
-    else:
-        return
-    raise ItemRefused(problem, table=target.table.name, column=column)
+    elif is_number and column in target.table.integers and delta % 1:
+        problem = f"a fraction cannot be added to column {column}, which holds whole numbers"
+    if problem:
+        raise ItemRefused(problem, table=target.table.name, column=column)
 
 
 def _is_finite(number: Any) -> bool:

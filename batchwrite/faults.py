@@ -63,12 +63,17 @@ class Fault:
     detail: str | None = field(default=None, repr=False)
 
     @property
+    def is_unique_violation(self) -> bool:
+        """Whether a row with the same unique key stood in the way."""
+        return self.sqlstate in _UNIQUE
+
+    @property
     def is_retriable(self) -> bool:
         """Whether the transaction is known to be undone and may succeed when replayed."""
         return self.kind in {FaultKind.TRANSIENT, FaultKind.LOST}
 
 
-class FlushFailed(Exception):  # noqa: N818 - it is control flow between sink and engine, never shown to a user
+class FlushFailed(Exception):
     """Raised by a sink: what it was asked to write is not there (or, in doubt, may not be there)."""
 
     def __init__(self, fault: Fault) -> None:
@@ -132,6 +137,8 @@ SQLITE_KINDS: dict[str, FaultKind] = {
     "SQLITE_NOMEM": FaultKind.CAPACITY,
 }
 """Kind by the name of SQLite's primary result code; every other one is fatal."""
+
+_UNIQUE = {"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"}
 
 _PLAIN_WORDS = {
     "23502": "a value is missing for a column that must have one",

@@ -34,13 +34,18 @@ class TableInfo:
         columns: The names of its columns, in order.
         primary_key: The columns of its primary key, possibly none.
         unique_keys: Every set of columns declared unique, the primary key included.
+        unique_columns: Every column whose value may keep another row out, e.g. by a partial unique index.
         constraints: Columns of each named constraint, by the constraint's name.
         foreign_keys: Its foreign keys.
         referenced: Its columns that foreign keys of other tables (or its own) point at.
         generated: Its columns that get a value where a row gives none.
+        not_null: Its columns that cannot be NULL.
+        integers: Its columns of whole numbers.
+        not_addable: Its columns to which nothing can be added (texts, booleans, JSON, …).
         depth: Length of the longest chain of parents above it: tables are written in this order.
         family: The same object for all tables that foreign keys connect, in either direction.
         is_expression: Whether a value is an SQL expression and not data.
+        reads_rows: Whether a value is an SQL expression that depends on what tables hold at that moment.
     """
 
     name: str
@@ -48,13 +53,18 @@ class TableInfo:
     columns: tuple[str, ...]
     primary_key: tuple[str, ...] = ()
     unique_keys: tuple[frozenset[str], ...] = ()
+    unique_columns: frozenset[str] = frozenset()
     constraints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     foreign_keys: tuple[ForeignKeyInfo, ...] = ()
     referenced: frozenset[str] = frozenset()
     generated: frozenset[str] = frozenset()
+    not_null: frozenset[str] = frozenset()
+    integers: frozenset[str] = frozenset()
+    not_addable: frozenset[str] = frozenset()
     depth: int = 0
     family: Any = field(default=None, repr=False)
     is_expression: Callable[[Any], bool] = field(default=lambda _value: False, repr=False)
+    reads_rows: Callable[[Any], bool] = field(default=lambda _value: False, repr=False)
 
     @property
     def order(self) -> tuple[int, str]:
@@ -69,6 +79,12 @@ class TableInfo:
     def is_unique_key(self, columns: tuple[str, ...]) -> bool:
         """Whether at most one row can have given values in these columns, as far as is declared."""
         return any(unique.issubset(columns) for unique in self.unique_keys)
+
+    def could_be_inserted(self, values: Mapping[str, Any]) -> bool:
+        """Whether a row with these values has one for every column that needs one."""
+        return all(
+            column in self.generated if column not in values else values[column] is not None for column in self.not_null
+        )
 
     def constraint_of(self, columns: frozenset[str]) -> str | None:
         """The name of the constraint over exactly these columns, if one has a name."""

@@ -1,0 +1,111 @@
+"""What a flush carries out: few steps that stand for the writes of many items. Pure; `planner` makes plans.
+
+A plan may be carried out in place of the items one by one, in order, because of one rule: **where the whole plan
+succeeds, the items one by one would have succeeded too, with the same rows at the end.** Where it fails, its
+transaction is undone and the items are written by themselves, so a plan may be stricter than they are, never more
+lenient. The one licence is that a key's updates are applied net: what happens to it in between is not seen.
+
+A plan is a sequence of segments, carried out one after the other. In a segment the writes are sorted: tables parents
+first, in each table inserts, upserts, updates, increments; then deletes, children first. A write for which that order
+could be more lenient than the items' own begins a new segment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from batchwrite.collector import Kind, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from batchwrite.table import TableInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Writes of one kind to one table.
+
+    Attributes:
+        kind: What is to be done.
+        table: Where.
+        writes: The writes. Their keys are all different, and in the one order of keys unless `is_ordered`.
+        is_ordered: Whether the writes must be carried out one after the other as they stand, because the rows have
+            other unique columns that the writes change, or refer to each other.
+    """
+
+    kind: Kind
+    table: TableInfo
+    writes: tuple[Write, ...]
+    is_ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Rows that must exist before a segment, or else its order would be more lenient than the items' own.
+
+    A row that refers to one of them comes from an item before the one that creates it. Where the row exists already
+    (the creation is an upsert) that is fine; where not, the earlier item must fail.
+    """
+
+    table: TableInfo
+    columns: tuple[str, ...]
+    keys: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Steps to be carried out in order, once all probes have found their rows.
+
+    Attributes:
+        steps: The steps.
+        probes: What must exist before.
+        refusal: Why no order is known to be safe, and the items must be written one by one.
+    """
+
+    steps: tuple[Step, ...]
+    probes: tuple[Probe, ...] = ()
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a chunk's flush carries out: segments, one after the other."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the items must be written one by one instead, if they must."""
+        return next((segment.refusal for segment in self.segments if segment.refusal), None)
+
+
+def in_order(writes: Sequence[Write]) -> Sequence[Write]:
+    """One item's writes in the order that they are carried out when it is written by itself.
+
+    As recorded, but that runs of deletes go children first, and the runs between them parents first.
+    """
+    if len(writes) < 2:
+        return writes
+    ordered: list[Write] = []
+    run: list[Write] = []
+    for write in writes:
+        if run and (run[0].kind is Kind.DELETE) != (write.kind is Kind.DELETE):
+            ordered += _sorted_run(run)
+            run = []
+        run.append(write)
+    return ordered + _sorted_run(run)
+
+
+def _sorted_run(run: list[Write]) -> list[Write]:
+    return sorted(run, key=lambda write: write.table.order, reverse=run[0].kind is Kind.DELETE)
+
+
+def sorted_by_key(writes: Iterable[Write]) -> list[Write]:
+    """Writes in the one order of keys, the same in every process, so that locks are taken in that order."""
+    try:
+        return sorted(writes, key=attrgetter("key"))
+    except TypeError:  # keys of types that do not compare
+        return sorted(writes, key=lambda write: repr(write.key))

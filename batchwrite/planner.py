@@ -1,0 +1,324 @@
+"""Makes plans: same-key writes aggregated, writes sorted into segments (see `plan` for the rule they keep). Pure."""
+
+from __future__ import annotations
+
+import decimal
+import math
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from batchwrite.collector import Kind, Write
+from batchwrite.plan import Plan, Probe, Segment, Step, in_order, sorted_by_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from batchwrite.table import ForeignKeyInfo, TableInfo
+
+# Sums are exact or not made at all: the default context would round to 28 digits without a word.
+_EXACT = decimal.Context(prec=1_000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
+
+_PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes, Decimal})
+
+
+def make_plan(items: Iterable[Sequence[Write]]) -> Plan:
+    """The plan for the writes of items, in input order."""
+    segments: list[Segment] = []
+    building = _SegmentBuilder()
+    for position, writes in enumerate(items):
+        for write in in_order(writes):
+            if not building.accept(position, write):
+                segments.append(building.finish())
+                building = _SegmentBuilder()
+                building.accept(position, write)
+    segments.append(building.finish())
+    return Plan(segments=tuple(segments))
+
+
+def _stands_alone(write: Write) -> bool:
+    """Whether a write must have a segment of its own, because what it does depends on its exact moment.
+
+    So it is where a value is computed from rows, and where the columns that name a row change.
+    """
+    values = write.values
+    if not _PLAIN_TYPES.issuperset(map(type, values.values())) and any(map(write.table.reads_rows, values.values())):
+        return True
+    if write.kind is Kind.INSERT or write.kind is Kind.DELETE:
+        return False
+    table = write.table
+    naming = {*table.primary_key, *table.referenced, *write.key_columns}
+    return not naming.isdisjoint(_changed_columns(write))
+
+
+def _changed_columns(write: Write) -> Iterable[str]:
+    """The columns that a write may change in a row that exists."""
+    return write.set_columns if write.kind is Kind.UPSERT else write.values
+
+
+@dataclass(slots=True)
+class _KeyState:
+    """What a segment does to one key: upsert, then updates, then deltas, then delete."""
+
+    position: int
+    upsert: Write | None = None
+    updates: dict[str, Any] = field(default_factory=dict)
+    deltas: dict[str, Any] = field(default_factory=dict)
+    delete: Write | None = None
+
+    def merge(self, write: Write) -> bool:
+        """Take one more write to the key; false where it has to come after all that is here."""
+        if self.delete is not None:
+            return False
+        if write.kind is Kind.UPSERT:
+            return self._merge_upsert(write)
+        if write.kind is Kind.UPDATE:
+            return self._merge_update(write.values)
+        if write.kind is Kind.INCREMENT:
+            return self._merge_increment(write.values)
+        self.delete = write
+        return True
+
+    def _merge_upsert(self, write: Write) -> bool:
+        if self.upsert is None and not self.updates and not self.deltas:
+            self.upsert = write
+            return True
+        if not write.table.could_be_inserted(write.values):
+            return False  # databases refuse such an upsert even where the row exists
+        if self.updates or self.deltas:
+            # The row exists, or else those have failed: what is left of the upsert is an update.
+            return self._merge_update({column: write.values[column] for column in write.set_columns})
+        assert self.upsert is not None  # noqa: S101 - the first branch has set it
+        later = {column: write.values[column] for column in write.set_columns}
+        self.upsert = self.upsert._replace(
+            values=self.upsert.values | later,
+            set_columns=tuple(dict.fromkeys(self.upsert.set_columns + write.set_columns)),
+        )
+        return True
+
+    def _merge_update(self, values: Mapping[str, Any]) -> bool:
+        if not self.deltas.keys().isdisjoint(values):
+            return False
+        self.updates.update(values)
+        return True
+
+    def _merge_increment(self, deltas: Mapping[str, Any]) -> bool:
+        sums = {}
+        for column, delta in deltas.items():
+            total = _exact_sum(self.deltas[column], delta) if column in self.deltas else delta
+            if total is None:
+                return False
+            sums[column] = total
+        self.deltas.update(sums)
+        return True
+
+
+def _exact_sum(one: Any, other: Any) -> Any | None:
+    """The sum, or nothing where adding the two now would not be what the database does with one after the other."""
+    try:
+        if isinstance(one, Decimal) or isinstance(other, Decimal):
+            if isinstance(one, float) or isinstance(other, float):
+                return None
+            return _EXACT.add(one, other)
+        total = one + other
+    except (TypeError, ArithmeticError):
+        return None
+    return None if isinstance(total, float) and not math.isfinite(total) else total
+
+
+class _TableState:
+    """What a segment does to one table."""
+
+    def __init__(self, table: TableInfo) -> None:
+        self.table = table
+        self.inserts: list[tuple[int, Write]] = []
+        self.keys: dict[tuple[Any, ...], _KeyState] = {}
+        # Columns and types of the keys: only keys of one identity can be told apart, or known to be the same.
+        self._identity: tuple[tuple[str, ...], tuple[type, ...]] | None = None
+        self._ordered_kind: Kind | None = None
+
+    @property
+    def is_ordered(self) -> bool:
+        return self._ordered_kind is not None or self.table.is_self_referencing
+
+    def accept(self, position: int, write: Write) -> bool:
+        """Take one write; false where it has to come after all that is here."""
+        if write.kind is Kind.INSERT:
+            if self.keys and not self._is_other_row(write.values):
+                return False
+            self.inserts.append((position, write))
+            return True
+        identity = (write.key_columns, tuple(map(type, write.key)))
+        if self._identity not in {None, identity} or not self._keeps_unique_order(write):
+            return False
+        self._identity = identity
+        state = self.keys.get(write.key)
+        if state is None:
+            state = self.keys[write.key] = _KeyState(position)
+        return state.merge(write)
+
+    def _is_other_row(self, values: Mapping[str, Any]) -> bool:
+        """Whether a new row is certainly none of those that keys here name: it is inserted before their turn."""
+        assert self._identity is not None  # noqa: S101 - there are keys
+        columns, types = self._identity
+        key = tuple(values.get(column) for column in columns)
+        return tuple(map(type, key)) == types and key not in self.keys
+
+    def _keeps_unique_order(self, write: Write) -> bool:
+        """Whether unique columns that change are claimed and set free in the items' own order.
+
+        So they are while the table gets writes of this one kind only, each to another row, carried out as they came.
+        """
+        if self._ordered_kind is None:
+            if write.kind is Kind.DELETE or self.table.unique_columns.isdisjoint(_changed_columns(write)):
+                return True
+            if self.keys:
+                return False
+            self._ordered_kind = write.kind
+        return write.kind is self._ordered_kind and write.key not in self.keys
+
+    def steps(self) -> Iterator[Step]:
+        """The steps before any delete, in order."""
+        if self.inserts:
+            yield Step(kind=Kind.INSERT, table=self.table, writes=self._sorted_inserts())
+        yield from self._keyed_step(Kind.UPSERT, (state.upsert for state in self.keys.values()))
+        for kind, part in ((Kind.UPDATE, "updates"), (Kind.INCREMENT, "deltas")):
+            yield from self._keyed_step(kind, self._writes_of(kind, part))
+
+    def deletes(self) -> Iterator[Step]:
+        """The step that deletes, if any."""
+        return self._keyed_step(Kind.DELETE, (state.delete for state in self.keys.values()))
+
+    def _writes_of(self, kind: Kind, part: str) -> Iterator[Write]:
+        if self._identity is None:
+            return
+        columns, _ = self._identity
+        for key, state in self.keys.items():
+            values = getattr(state, part)
+            if values:
+                yield Write(kind, self.table, values, columns, key)
+
+    def _keyed_step(self, kind: Kind, writes: Iterable[Write | None]) -> Iterator[Step]:
+        chosen = [write for write in writes if write is not None]
+        if chosen:
+            ordered = chosen if self.is_ordered else sorted_by_key(chosen)
+            yield Step(kind=kind, table=self.table, writes=tuple(ordered), is_ordered=self.is_ordered)
+
+    def _sorted_inserts(self) -> tuple[Write, ...]:
+        """By primary key where the rows give it: two writers that insert the same keys then wait, not deadlock."""
+        writes = [write for _, write in self.inserts]
+        columns = self.table.primary_key
+        if not columns or self.is_ordered:
+            return tuple(writes)
+        try:
+            writes.sort(key=lambda write: tuple(write.values[column] for column in columns))
+        except (KeyError, TypeError):  # generated by the database, or of types that do not compare
+            writes = [write for _, write in self.inserts]
+        return tuple(writes)
+
+    def creations(self, columns: tuple[str, ...]) -> dict[tuple[Any, ...], int]:
+        """Position of the first item that may create a row, by the row's values in some columns."""
+        made: dict[tuple[Any, ...], int] = {}
+        upserts = [(state.position, state.upsert) for state in self.keys.values() if state.upsert is not None]
+        for position, write in [*self.inserts, *upserts]:
+            try:
+                key = tuple(write.values[column] for column in columns)
+                made[key] = min(position, made.get(key, position))
+            except (KeyError, TypeError):  # generated, so that no item can refer to it; or not comparable
+                continue
+        return made
+
+    def references(self, foreign_key: ForeignKeyInfo) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
+        """Position and values of every reference that rows here make; no values where they cannot be known."""
+        columns = foreign_key.columns
+        for position, write in self.inserts:
+            yield from self._reference(position, columns, write.values, generated=self.table.generated)
+        for state in self.keys.values():
+            if state.upsert is not None:
+                yield from self._reference(state.position, columns, state.upsert.values, generated=self.table.generated)
+            if not state.updates.keys().isdisjoint(columns):
+                yield from self._reference(state.position, columns, state.updates, generated=frozenset(columns))
+
+    def _reference(
+        self, position: int, columns: tuple[str, ...], values: Mapping[str, Any], *, generated: frozenset[str]
+    ) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
+        if any(column not in values and column in generated for column in columns):
+            yield position, None
+            return
+        key = tuple(values.get(column) for column in columns)
+        if None not in key:  # a foreign key that is NULL in part refers to nothing
+            yield position, None if any(map(self.table.is_expression, key)) else key
+
+
+class _SegmentBuilder:
+    """Gathers writes for as long as their sorted order is safe."""
+
+    def __init__(self) -> None:
+        self._tables: dict[TableInfo, _TableState] = {}
+        self._deleted: dict[Any, set[TableInfo]] = {}
+        self._is_sealed = False
+
+    def accept(self, position: int, write: Write) -> bool:
+        """Take one write; false where it must begin a new segment."""
+        if self._is_sealed or not self._keeps_delete_order(write):
+            return False
+        if _stands_alone(write):
+            if self._tables:
+                return False
+            self._is_sealed = True
+        state = self._tables.get(write.table)
+        if state is None:
+            state = self._tables[write.table] = _TableState(write.table)
+        if not state.accept(position, write):
+            return False
+        if write.kind is Kind.DELETE:
+            self._deleted.setdefault(write.table.family, set()).add(write.table)
+        return True
+
+    def _keeps_delete_order(self, write: Write) -> bool:
+        """Whether nothing that a delete sets free, or takes along by a cascade, is touched before its turn."""
+        if not self._deleted:
+            return True
+        table = write.table
+        others = self._deleted.get(table.family, set()) - {table}
+        if write.kind is Kind.DELETE:
+            return all(table.depth < other.depth for other in others)
+        is_deleted = table in self._deleted.get(table.family, ())
+        return not others and not (is_deleted and table.is_self_referencing)
+
+    def finish(self) -> Segment:
+        """The segment of all that was accepted."""
+        states = sorted(self._tables.values(), key=lambda state: state.table.order)
+        steps = [step for state in states for step in state.steps()]
+        steps += [step for state in reversed(states) for step in state.deletes()]
+        probes: list[Probe] = []
+        for state in states:
+            for foreign_key in state.table.foreign_keys:
+                parent = next((other for other in states if other.table.handle is foreign_key.parent), None)
+                if parent is None:
+                    continue
+                needed = _created_too_late(state, foreign_key, parent)
+                if needed is None:
+                    reason = f"what {state.table.name} refers to in {parent.table.name} is not known beforehand"
+                    return Segment(steps=tuple(steps), refusal=reason)
+                if needed:
+                    probes.append(Probe(table=parent.table, columns=foreign_key.parent_columns, keys=tuple(needed)))
+        return Segment(steps=tuple(steps), probes=tuple(probes))
+
+
+def _created_too_late(
+    child: _TableState, foreign_key: ForeignKeyInfo, parent: _TableState
+) -> list[tuple[Any, ...]] | None:
+    """Keys that an item refers to and only a later item creates; nothing where references cannot be known."""
+    created = parent.creations(foreign_key.parent_columns)
+    if not created:
+        return []
+    last = max(created.values())
+    needed: dict[tuple[Any, ...], None] = {}
+    for position, key in child.references(foreign_key):
+        if key is None:
+            if position < last:
+                return None
+        elif created.get(key, -1) > position:
+            needed[key] = None
+    return list(needed)

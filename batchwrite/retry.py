@@ -1,0 +1,58 @@
+"""How often, and how soon, a flush that was undone by the weather is tried again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import tenacity
+
+from batchwrite.errors import ConfigurationError
+from batchwrite.faults import FlushFailed
+
+_log = logging.getLogger("batchwrite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """When to replay a chunk whose transaction is known to be undone, and may succeed the next time.
+
+    Attributes:
+        attempts: Most attempts, the first included; 1 for no retry.
+        first_wait: Longest wait before the second attempt, in seconds; it doubles from attempt to attempt. The wait
+            itself is drawn at random from nothing to that, so that writers that collided do not do so again.
+        longest_wait: Bound of any wait, in seconds.
+    """
+
+    attempts: int = 5
+    first_wait: float = 0.2
+    longest_wait: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.first_wait < 0 or self.longest_wait < 0:
+            raise ConfigurationError("a retry policy needs at least 1 attempt, and waits of 0 or more seconds")
+
+    def retrying(self) -> tenacity.Retrying:
+        """Tenacity's loop for this policy; it raises the last `FlushFailed` when it gives up."""
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.attempts),
+            wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
+            retry=tenacity.retry_if_exception(_is_retriable),
+            before_sleep=_note,
+            reraise=True,
+        )
+
+
+def _is_retriable(error: BaseException) -> bool:
+    return isinstance(error, FlushFailed) and error.fault.is_retriable
+
+
+def _note(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, FlushFailed):
+        _log.warning(
+            "a chunk's transaction was undone (%s) and is tried again: attempt %d failed",
+            error.fault.message,
+            state.attempt_number,
+            extra={"action": "retry", "kind": str(error.fault.kind), "sqlstate": error.fault.sqlstate},
+        )

@@ -1,0 +1,1 @@
+"""What a chunk is applied to."""

@@ -1,0 +1,75 @@
+"""What differs from database to database, as the SQL sink sees it: the general rules, and where to find others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batchwrite.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+
+class DialectRules:
+    """The rules for any dialect; subclasses say what their database does otherwise."""
+
+    locks_rows = False
+    """Whether rows can, and have to, be locked in order before they are changed."""
+    nan_becomes_null = False
+    """Whether the database stores NaN as NULL without a word."""
+    adds_intervals = False
+    """Whether the database can add a time span to a date."""
+
+    def begin(self, connection: Connection) -> None:
+        """Begin the chunk's transaction.
+
+        Raises:
+            ConfigurationError: The engine commits every statement by itself: a chunk would be no transaction.
+        """
+        raw: Any = connection.connection.dbapi_connection
+        if getattr(raw, "autocommit", None) is True:
+            raise ConfigurationError(
+                "the engine is set to AUTOCOMMIT, in which a chunk is no transaction: set another isolation level"
+            )
+
+    def end(self, connection: Connection) -> None:
+        """Leave the connection as it was found, whatever happened."""
+
+    def before_bulk(self, connection: Connection) -> None:
+        """Make sure that a bulk write meets its constraints no later than its items one by one would."""
+
+    def begin_item(self, connection: Connection) -> None:
+        """Called in an item's savepoint before its writes."""
+
+    def end_item(self, connection: Connection) -> None:
+        """Raise now what would be raised when the item's own transaction was committed."""
+
+    def begin_verified(self, connection: Connection) -> None:
+        """Called before the items are written by a fallback that has to check each for what only COMMIT has refused."""
+
+    def verify(self, connection: Connection) -> None:
+        """Raise if COMMIT would refuse what has been written since `begin_verified`."""
+
+    def before_commit(self, connection: Connection) -> None:
+        """Raise unless a COMMIT now would commit."""
+
+    def rollback(self, connection: Connection) -> None:
+        """Undo the transaction, also where a COMMIT has just failed."""
+        connection.rollback()
+
+    def insert(self, table: Table) -> Any:  # noqa: ARG002 - for those that override it
+        """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`; nothing where there is none."""
+        return None
+
+
+def rules_for(dialect_name: str) -> DialectRules:
+    """The rules for a dialect, by its SQLAlchemy name."""
+    if dialect_name == "postgresql":
+        from batchwrite.sinks.postgresql import PostgresqlRules  # noqa: PLC0415 - loaded only where it is used
+
+        return PostgresqlRules()
+    if dialect_name == "sqlite":
+        from batchwrite.sinks.sqlite import SqliteRules  # noqa: PLC0415
+
+        return SqliteRules()
+    return DialectRules()

@@ -1,0 +1,71 @@
+"""What PostgreSQL does otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.dialects import postgresql
+
+from batchwrite.errors import BatchWriteError
+from batchwrite.sinks.dialects import DialectRules
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+_DEFERRED = """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname), c.contype IN ('p', 'u', 'x')
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+WHERE c.condeferred
+"""
+
+
+class PostgresqlRules(DialectRules):
+    """PostgreSQL through any driver."""
+
+    locks_rows = True
+    adds_intervals = True
+
+    def __init__(self) -> None:
+        self._deferred: tuple[tuple[str, bool], ...] | None = None
+
+    def begin(self, connection: Connection) -> None:
+        """Begin, and learn once which constraints of the database wait for COMMIT."""
+        super().begin(connection)
+        if self._deferred is None:
+            rows = connection.exec_driver_sql(_DEFERRED)
+            self._deferred = tuple((name, is_unique) for name, is_unique in rows)
+
+    def before_bulk(self, connection: Connection) -> None:
+        """Check deferred unique constraints at once, or a later item's delete could make room for an earlier row.
+
+        Deferred foreign keys may wait: what items refer to is looked at by the plan's probes.
+        """
+        unique = [name for name, is_unique in self._deferred or () if is_unique]
+        if unique:
+            connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(unique)} IMMEDIATE")
+
+    def begin_item(self, connection: Connection) -> None:
+        """Let constraints wait for the end of the item that are declared to wait for the end of its transaction."""
+        if self._deferred:
+            connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(name for name, _ in self._deferred)} DEFERRED")
+
+    def end_item(self, connection: Connection) -> None:
+        """Check the constraints that wait."""
+        if self._deferred:
+            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def before_commit(self, connection: Connection) -> None:
+        """Refuse to commit a transaction that an error has ended: its COMMIT would "succeed" and keep nothing.
+
+        Raises:
+            BatchWriteError: An error in the transaction was overlooked; nothing of it is kept.
+        """
+        raw: Any = connection.connection.dbapi_connection
+        status = getattr(getattr(raw, "info", None), "transaction_status", None)
+        name = getattr(status, "name", "INTRANS")
+        if name != "INTRANS" or not connection.in_transaction():
+            raise BatchWriteError(f"the transaction is {name} where it should be ready to be committed")
+
+    def insert(self, table: Table) -> Any:
+        """PostgreSQL's INSERT with ON CONFLICT."""
+        return postgresql.insert(table)

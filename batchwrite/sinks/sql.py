@@ -1,0 +1,273 @@
+"""The sink for any SQLAlchemy dialect: a chunk is one transaction, an item of a fallback one savepoint."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from batchwrite.collector import Kind, Write
+from batchwrite.errors import ItemRefused
+from batchwrite.faults import Fault, FaultKind, FlushFailed, classify
+from batchwrite.plan import Step, in_order
+from batchwrite.planner import make_plan
+from batchwrite.sink import EachReport
+from batchwrite.sinks.dialects import rules_for
+from batchwrite.sinks.statements import Statements
+from batchwrite.sinks.tables import SqlCatalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy import Connection, Engine
+
+    from batchwrite.table import TableInfo
+
+_log = logging.getLogger("batchwrite")
+
+
+class _FailedAt(Exception):
+    """An exception, and the table that was being written."""
+
+    def __init__(self, table: TableInfo) -> None:
+        super().__init__(table.name)
+        self.table = table
+
+
+class SqlSink(SqlCatalog):
+    """Writes chunks through SQLAlchemy.
+
+    Args:
+        engine: The database.
+        owns_engine: Whether `close` disposes of the engine.
+    """
+
+    def __init__(self, engine: Engine, *, owns_engine: bool = False) -> None:
+        super().__init__()
+        self._engine = engine
+        self._owns_engine = owns_engine
+        self._rules = rules_for(engine.dialect.name)
+        self._statements = Statements(self._rules)
+        self._bad_share = 0.0
+
+    def close(self) -> None:
+        """Dispose of the engine, if it is the sink's own."""
+        if self._owns_engine:
+            self._engine.dispose()
+
+    def write(self, items: Sequence[Sequence[Write]]) -> None:
+        """Write all items or none, as few statements.
+
+        Raises:
+            FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
+        """
+        with self._transaction() as connection:
+            self._carry_out(connection, items)
+
+    def write_each(self, items: Sequence[Sequence[Write]], go_on: Callable[[int, Fault], bool]) -> EachReport:
+        """Write the items in order, each whole or not at all, in one transaction.
+
+        Raises:
+            FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
+        """
+        try:
+            return self._write_each(items, go_on, verify=False)
+        except FlushFailed as error:
+            if error.fault.kind is not FaultKind.ITEM:
+                raise
+            # COMMIT has refused what every savepoint had accepted: check each item for what waits until then.
+            return self._write_each(items, go_on, verify=True)
+
+    # ---- the transaction
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end, or undone if anything is raised."""
+        connection = self._connect()
+        try:
+            try:
+                self._rules.begin(connection)
+                yield connection
+                self._rules.before_commit(connection)
+            except BaseException as error:
+                fault = self._classified(error, connection)
+                self._undo(connection)
+                if isinstance(error, Exception):
+                    raise FlushFailed(fault) from error
+                raise
+            self._commit(connection)
+        finally:
+            self._rules.end(connection)
+            connection.close()
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except Exception as error:
+            raise FlushFailed(self._classified(error, None)) from error
+
+    def _commit(self, connection: Connection) -> None:
+        """COMMIT. An error that the server reports is a rollback; no answer at all is a doubt."""
+        try:
+            connection.commit()
+        except BaseException as error:
+            fault = replace(self._classified(error, connection), at_commit=True)
+            if isinstance(error, Exception) and fault.kind is not FaultKind.LOST:
+                self._undo(connection)
+                raise FlushFailed(fault) from error
+            connection.invalidate()
+            doubt = "COMMIT got no answer: the chunk may have been written or not"
+            raise FlushFailed(replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)) from error
+
+    def _undo(self, connection: Connection) -> None:
+        """Roll back; a connection on which that fails, or which may still be busy, is thrown away."""
+        try:
+            if not connection.invalidated:
+                self._rules.rollback(connection)
+        except Exception:  # noqa: BLE001 - the error that led here is the one to report
+            _log.debug("a rollback failed; the connection is thrown away", extra={"action": "rollback_failed"})
+            connection.invalidate()
+
+    # ---- bulk
+
+    def _carry_out(self, connection: Connection, items: Sequence[Sequence[Write]]) -> None:
+        """Carry out the plan for some items."""
+        plan = make_plan(items)
+        if plan.refusal:
+            raise ItemRefused(plan.refusal)
+        self._rules.before_bulk(connection)
+        self._lock(connection, items, only_if_several=True)
+        for segment in plan.segments:
+            for probe in segment.probes:
+                if self._statements.count_rows(connection, probe) < len(probe.keys):
+                    raise ItemRefused("an item refers to a row that only a later item creates", table=probe.table.name)
+            for step in segment.steps:
+                self._run(connection, step)
+
+    def _run(self, connection: Connection, step: Step) -> None:
+        try:
+            self._statements.carry_out(connection, step)
+        except Exception as error:
+            raise _FailedAt(step.table) from error
+
+    def _lock(self, connection: Connection, items: Sequence[Sequence[Write]], *, only_if_several: bool) -> None:
+        """Lock the rows to be changed, table by table and key by key, where statements alone would not keep that order.
+
+        Args:
+            connection: The connection.
+            items: The writes.
+            only_if_several: Leave out tables that a single statement changes: it takes its keys in order.
+        """
+        if not self._rules.locks_rows:
+            return
+        keyed: dict[TableInfo, list[Write]] = {}
+        for writes in items:
+            for write in writes:
+                if write.kind is not Kind.INSERT:
+                    keyed.setdefault(write.table, []).append(write)
+        for table in sorted(keyed, key=lambda table: table.order):
+            writes = keyed[table]
+            statements = {(write.kind, frozenset(write.values), frozenset(write.set_columns)) for write in writes}
+            if len(writes) > 1 and (len(statements) > 1 or not only_if_several):
+                self._statements.lock(connection, table, writes)
+
+    # ---- fallback
+
+    def _write_each(
+        self, items: Sequence[Sequence[Write]], go_on: Callable[[int, Fault], bool], *, verify: bool
+    ) -> EachReport:
+        """Write ever smaller groups of neighbours, so that good items cost little and bad ones are found alone.
+
+        In order, whatever the group: an item is written when all before it are decided, so that the earlier of two
+        that exclude each other wins.
+        """
+        faults: dict[int, Fault] = {}
+        reached = 0
+        with self._transaction() as connection:
+            if verify:
+                self._rules.begin_verified(connection)
+            self._try(connection, lambda: self._lock(connection, items, only_if_several=False))
+            waiting = self._first_groups(len(items))
+            while waiting:
+                start, stop = waiting.pop()
+                fault = self._write_group(connection, items[start:stop], verify=verify)
+                if fault is not None and stop - start > 1:
+                    middle = (start + stop) // 2
+                    waiting += [(middle, stop), (start, middle)]
+                    continue
+                reached = stop
+                if fault is not None:
+                    faults[start] = fault
+                    if not go_on(start, fault):
+                        break
+        self._bad_share = len(faults) / max(1, reached)
+        return EachReport(faults=faults, reached=reached)
+
+    def _first_groups(self, count: int) -> list[tuple[int, int]]:
+        """Groups to begin with, last first: so large that half are clean if this chunk is like the one before."""
+        size = max(1, min((count + 1) // 2, int(0.7 / self._bad_share) if self._bad_share else count))
+        return [(start, min(start + size, count)) for start in range(0, count, size)][::-1]
+
+    def _write_group(self, connection: Connection, items: Sequence[Sequence[Write]], *, verify: bool) -> Fault | None:
+        """Write neighbours under one savepoint; the item fault that undid them, if any."""
+
+        def write() -> None:
+            self._rules.begin_item(connection)
+            if len(items) > 1:
+                self._carry_out(connection, items)
+            else:
+                for single in in_order(items[0]):
+                    self._run(connection, Step(kind=single.kind, table=single.table, writes=(single,)))
+
+        def check() -> None:
+            self._rules.end_item(connection)
+            if verify:
+                self._rules.verify(connection)
+
+        return self._try(connection, write, check)
+
+    def _try(
+        self, connection: Connection, write: Callable[[], None], check: Callable[[], None] | None = None
+    ) -> Fault | None:
+        """Run under a savepoint; on an item's fault undo it and return the fault, anything else goes through."""
+        savepoint = connection.begin_nested()
+        is_written = False
+        try:
+            write()
+            is_written = True
+            if check is not None:
+                check()
+        except Exception as error:
+            fault = replace(self._classified(error, connection), at_commit=is_written)
+            if fault.kind is not FaultKind.ITEM:
+                raise
+            savepoint.rollback()
+            return fault
+        savepoint.commit()
+        return None
+
+    # ---- faults
+
+    def _classified(self, error: BaseException, connection: Connection | None) -> Fault:
+        """The fault, with what the table's definition knows of it beside what the database said."""
+        table = error.table if isinstance(error, _FailedAt) else None
+        cause = error.__cause__ if isinstance(error, _FailedAt) and error.__cause__ else error
+        raw: Any = None
+        if connection is not None and not connection.invalidated and not connection.closed:
+            raw = connection.connection.dbapi_connection
+        lost = False
+        if isinstance(cause, Exception):
+            lost = self._engine.dialect.is_disconnect(cause, raw, None)  # type: ignore[arg-type]
+        fault = classify(cause, is_disconnect=lost, scrub=self._engine.url.password)
+        if table is None or fault.kind is not FaultKind.ITEM:
+            return fault
+        if fault.table is None or fault.table == table.handle.name:
+            fault = replace(fault, table=table.name)
+        if fault.table != table.name:
+            return fault
+        if fault.column is None and fault.constraint and fault.constraint in table.constraints:
+            fault = replace(fault, column=", ".join(table.constraints[fault.constraint]))
+        elif fault.constraint is None and fault.column and fault.is_unique_violation:
+            fault = replace(fault, constraint=table.constraint_of(frozenset(fault.column.split(", "))))
+        return fault

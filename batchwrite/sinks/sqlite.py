@@ -1,0 +1,76 @@
+"""What SQLite does otherwise."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.dialects import sqlite
+
+from batchwrite.errors import ItemRefused
+from batchwrite.sinks.dialects import DialectRules
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+
+class SqliteRules(DialectRules):
+    """SQLite through Python's `sqlite3`."""
+
+    nan_becomes_null = True
+
+    def __init__(self) -> None:
+        self._isolation_levels: weakref.WeakKeyDictionary[Connection, Any] = weakref.WeakKeyDictionary()
+        self._broken_before: frozenset[tuple[Any, ...]] = frozenset()
+
+    def begin(self, connection: Connection) -> None:
+        """Begin at once and for writing: a transaction that begins reading can fail with BUSY when it writes.
+
+        `sqlite3` begins transactions by itself and only before some statements, so that a SAVEPOINT may stand
+        outside of any; that is switched off for as long as the chunk lasts.
+        """
+        super().begin(connection)
+        raw: Any = connection.connection.dbapi_connection
+        if hasattr(raw, "isolation_level"):
+            self._isolation_levels[connection] = raw.isolation_level
+            raw.isolation_level = None
+        connection.begin()
+        if not raw.in_transaction:  # it is where the engine has a listener that begins, as SQLAlchemy's manual advises
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def end(self, connection: Connection) -> None:
+        """Give `sqlite3` its own way of beginning transactions back."""
+        if connection in self._isolation_levels:
+            level = self._isolation_levels.pop(connection)
+            if not connection.invalidated:
+                raw: Any = connection.connection.dbapi_connection
+                raw.isolation_level = level
+
+    def rollback(self, connection: Connection) -> None:
+        """Undo the transaction by the driver too: after a COMMIT that failed SQLAlchemy takes it for ended."""
+        connection.rollback()
+        raw: Any = connection.connection.dbapi_connection
+        if raw.in_transaction:
+            raw.rollback()
+
+    def begin_verified(self, connection: Connection) -> None:
+        """Note the rows whose foreign keys are broken already: they are no item's fault."""
+        self._broken_before = self._broken(connection)
+
+    def verify(self, connection: Connection) -> None:
+        """Look for rows whose deferred foreign keys are broken; SQLite itself says only at COMMIT that there are some.
+
+        Raises:
+            ItemRefused: There are some that were not there before.
+        """
+        fresh = self._broken(connection) - self._broken_before
+        if fresh:
+            table = str(min(str(row[0]) for row in fresh))
+            raise ItemRefused("a foreign key has no matching row at the end of the transaction", table=table)
+
+    def _broken(self, connection: Connection) -> frozenset[tuple[Any, ...]]:
+        return frozenset(tuple(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check"))
+
+    def insert(self, table: Table) -> Any:
+        """SQLite's INSERT with ON CONFLICT."""
+        return sqlite.insert(table)

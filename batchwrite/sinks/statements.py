@@ -1,0 +1,341 @@
+"""Carries out the steps of a plan as SQLAlchemy statements, one executemany a shape of row."""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from sqlalchemy import Table, bindparam
+from sqlalchemy.sql.elements import ClauseElement
+
+from batchwrite.collector import Kind, Write
+from batchwrite.errors import ItemRefused
+from batchwrite.plan import sorted_by_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from batchwrite.plan import Probe, Step
+    from batchwrite.sinks.dialects import DialectRules
+    from batchwrite.table import TableInfo
+
+_log = logging.getLogger("batchwrite")
+
+# Parameters of one statement stay far below PostgreSQL's 65,535 and below the 32,766 that SQLite has by default.
+_PARAMETERS_AT_ONCE = 10_000
+
+
+class Statements:
+    """Carries out steps on a connection.
+
+    Args:
+        rules: What the database does otherwise.
+    """
+
+    def __init__(self, rules: DialectRules) -> None:
+        self._rules = rules
+        self._guarded: dict[Table, tuple[str, ...]] = {}
+        self._noted: set[tuple[str, str]] = set()
+
+    def carry_out(self, connection: Connection, step: Step) -> None:
+        """Carry out one step.
+
+        Raises:
+            ItemRefused: A row to be changed does not exist, or a value cannot be written as it is.
+            Exception: Whatever the database raises.
+        """
+        if step.kind is Kind.DELETE:
+            self._delete(connection, step)
+            return
+        self._check_values(step)
+        if step.kind is Kind.INSERT:
+            self._insert(connection, step)
+        elif step.kind is Kind.UPSERT:
+            self._upsert(connection, step)
+        else:
+            self._change(connection, step)
+
+    def count_rows(self, connection: Connection, probe: Probe) -> int:
+        """How many of the rows that a probe asks for exist."""
+        table: Table = probe.table.handle
+        columns = [table.columns[name] for name in probe.columns]
+        count = 0
+        for keys in _slices(probe.keys, len(columns)):
+            query = sqlalchemy.select(*columns).where(_is_in(columns, keys)).distinct()
+            count += len(connection.execute(query).all())
+        return count
+
+    def lock(self, connection: Connection, table: TableInfo, writes: Iterable[Write]) -> None:
+        """Lock the rows that writes name, in the one order of keys, so that two writers wait and do not deadlock."""
+        by_columns: dict[tuple[str, ...], list[Write]] = {}
+        for write in {(write.key_columns, write.key): write for write in writes}.values():
+            by_columns.setdefault(write.key_columns, []).append(write)
+        for names, chosen in sorted(by_columns.items()):
+            columns = [table.handle.columns[name] for name in names]
+            keys = [write.key for write in sorted_by_key(chosen)]
+            for some in _slices(keys, len(columns)):
+                query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table.handle).where(_is_in(columns, some))
+                connection.execute(query.order_by(*columns).with_for_update(key_share=True)).all()
+
+    # ---- inserts
+
+    def _insert(self, connection: Connection, step: Step) -> None:
+        table: Table = step.table.handle
+        # inline: no RETURNING of a generated key that nobody asks for, which would need the right to SELECT
+        for rows in _same_shape(step, lambda write: frozenset(write.values)):
+            if not rows[0].values:
+                for _ in rows:
+                    connection.execute(sqlalchemy.insert(table).inline())
+            elif _has_expressions(step.table, rows):
+                self._note_slow(step, "rows hold SQL expressions")
+                for write in rows:
+                    connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
+            else:
+                connection.execute(sqlalchemy.insert(table).inline(), [write.values for write in rows])
+
+    # ---- upserts
+
+    def _upsert(self, connection: Connection, step: Step) -> None:
+        if self._rules.insert(step.table.handle) is None:
+            self._note_slow(step, "the database has no INSERT with ON CONFLICT")
+            for write in step.writes:
+                self._upsert_by_hand(connection, write)
+            return
+        for rows in _same_shape(step, lambda write: (frozenset(write.values), frozenset(write.set_columns))):
+            if _has_expressions(step.table, rows):
+                self._note_slow(step, "rows hold SQL expressions")
+                for write in rows:
+                    statement, touched = self._upsert_statement(write)
+                    values = _by_column(write.table.handle, write.values)
+                    connection.execute(statement.values(values), [touched()] if touched() else None)
+            else:
+                statement, touched = self._upsert_statement(rows[0])
+                connection.execute(statement, [write.values | touched() for write in rows])
+
+    def _upsert_statement(self, write: Write) -> tuple[Any, Callable[[], dict[str, Any]]]:
+        """INSERT … ON CONFLICT, and what gives the parameters that stand for Python-side `onupdate` values."""
+        table: Table = write.table.handle
+        insert = self._rules.insert(table).inline()
+        key = [table.columns[name] for name in write.key_columns]
+        if not write.set_columns:
+            return insert.on_conflict_do_nothing(index_elements=key), dict
+        changes: dict[Any, Any] = {table.columns[name]: insert.excluded[name] for name in write.set_columns}
+        calls = []
+        for column in table.columns:
+            if column.onupdate is None or column.key in write.set_columns:
+                continue
+            default: Any = column.onupdate
+            if default.is_callable:
+                name = f"batchwrite_touch_{column.key}"
+                changes[column] = bindparam(name, type_=column.type)
+                calls.append((name, default.arg))
+            elif default.is_clause_element or default.is_scalar:
+                changes[column] = default.arg
+        statement = insert.on_conflict_do_update(index_elements=key, set_=changes)
+        return statement, lambda: {name: call(None) for name, call in calls}
+
+    def _upsert_by_hand(self, connection: Connection, write: Write) -> None:
+        table: Table = write.table.handle
+        matches = _matches(table, write)
+        if write.set_columns:
+            changes = _by_column(table, {name: write.values[name] for name in write.set_columns})
+            exists = connection.execute(sqlalchemy.update(table).where(matches).values(changes)).rowcount > 0
+        else:
+            query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table).where(matches)
+            exists = connection.execute(query).first() is not None
+        if not exists:
+            connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
+
+    # ---- updates, increments, deletes
+
+    def _change(self, connection: Connection, step: Step) -> None:
+        for rows in _same_shape(step, lambda write: frozenset(write.values)):
+            names = tuple(rows[0].values)
+            if _has_expressions(step.table, rows):
+                self._note_slow(step, "values are SQL expressions")
+                for write in rows:
+                    changes = _by_column(write.table.handle, write.values)
+                    statement = sqlalchemy.update(write.table.handle).where(_matches(write.table.handle, write))
+                    self._require_rows(connection, statement.values(changes), [write], None)
+                continue
+            statement = _change_statement(step, names)
+            parameters = [
+                _key_parameters(write) | {f"batchwrite_set_{i}": write.values[name] for i, name in enumerate(names)}
+                for write in rows
+            ]
+            self._require_rows(connection, statement, rows, parameters)
+
+    def _delete(self, connection: Connection, step: Step) -> None:
+        table: Table = step.table.handle
+        for rows in _same_shape(step, lambda write: write.missing_ok):
+            statement = sqlalchemy.delete(table).where(_matches_parameters(table, rows[0].key_columns))
+            parameters = [_key_parameters(write) for write in rows]
+            if rows[0].missing_ok:
+                connection.execute(statement, parameters)
+            else:
+                self._require_rows(connection, statement, rows, parameters)
+
+    def _require_rows(
+        self,
+        connection: Connection,
+        statement: Any,
+        writes: Sequence[Write],
+        parameters: list[dict[str, Any]] | None,
+    ) -> None:
+        """Execute a statement that must hit exactly one row for each write."""
+        first = writes[0]
+        together = connection.dialect.supports_sane_multi_rowcount and first.table.is_unique_key(first.key_columns)
+        if len(writes) > 1 and together:
+            found = connection.execute(statement, parameters).rowcount
+            if found == len(writes):
+                return
+            raise ItemRefused("a row to be changed does not exist", table=first.table.name)
+        if len(writes) > 1:
+            reason = "the number of rows hit cannot be told for many keys at once"
+            self._note(first.table.name, f"{reason}: no unique key over {', '.join(first.key_columns)} is declared")
+        for position, write in enumerate(writes):
+            found = connection.execute(statement, parameters[position] if parameters else None).rowcount
+            if found != 1:
+                raise self._missing(connection, write, found)
+
+    def _missing(self, connection: Connection, write: Write, found: int) -> ItemRefused:
+        columns = ", ".join(write.key_columns)
+        if found > 1:
+            problem = f"the key ({columns}) names more than one row"
+        else:
+            problem = f"no row has this key ({columns})"
+            if write.kind is Kind.INCREMENT:
+                query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(write.table.handle)
+                if connection.execute(query.where(_matches(write.table.handle, write))).first() is not None:
+                    columns = ", ".join(write.values)
+                    problem = f"the column to be incremented ({columns}) is NULL"
+        return ItemRefused(problem, table=write.table.name, column=columns)
+
+    # ---- values
+
+    def _check_values(self, step: Step) -> None:
+        """Refuse numbers that the database would store as something else."""
+        columns = self._guarded_columns(step.table.handle)
+        for write in step.writes if columns else ():
+            for column in columns:
+                value = write.values.get(column)
+                if isinstance(value, (float, Decimal)) and not math.isfinite(value):
+                    self._refuse_unless_infinite_float(step.table, column, value)
+        if step.kind is Kind.INCREMENT and not self._rules.adds_intervals:
+            for write in step.writes:
+                for column, delta in write.values.items():
+                    if isinstance(delta, timedelta):
+                        raise ItemRefused(
+                            "the database cannot add a time span to a date", table=step.table.name, column=column
+                        )
+
+    def _refuse_unless_infinite_float(self, table: TableInfo, column: str, value: float | Decimal) -> None:
+        is_float_column = isinstance(table.handle.columns[column].type, sqlalchemy.Float)
+        if is_float_column and isinstance(value, float) and math.isinf(value):
+            return
+        word = "NaN" if math.isnan(value) else "infinity"
+        raise ItemRefused(f"{word} is no value for column {column}", table=table.name, column=column)
+
+    def _guarded_columns(self, table: Table) -> tuple[str, ...]:
+        """Columns where NaN must be looked for: of exact numbers, and all where the database makes it NULL."""
+        if table not in self._guarded:
+            self._guarded[table] = tuple(
+                column.key
+                for column in table.columns
+                if self._rules.nan_becomes_null
+                or (isinstance(column.type, sqlalchemy.Numeric) and not isinstance(column.type, sqlalchemy.Float))
+            )
+        return self._guarded[table]
+
+    def _note_slow(self, step: Step, reason: str) -> None:
+        if len(step.writes) > 1:
+            self._note(step.table.name, reason)
+
+    def _note(self, table: str, reason: str) -> None:
+        """Log once a table why a slower way is taken."""
+        if (table, reason) not in self._noted:
+            self._noted.add((table, reason))
+            _log.warning(
+                "table %s is written row by row: %s", table, reason, extra={"action": "slow_path", "table": table}
+            )
+
+
+def _same_shape(step: Step, shape: Callable[[Write], Any]) -> Iterator[list[Write]]:
+    """The writes of a step, gathered by what one statement can serve.
+
+    Where their order matters only neighbours are gathered. A statement that serves rows of several key sets at once
+    would drop columns: SQLAlchemy compiles it for the first row's.
+    """
+    if step.is_ordered:
+        yield from (list(group) for _, group in groupby(step.writes, key=shape))
+        return
+    shapes: dict[Any, list[Write]] = {}
+    for write in step.writes:
+        shapes.setdefault(shape(write), []).append(write)
+    yield from shapes.values()
+
+
+def _has_expressions(table: TableInfo, writes: Iterable[Write]) -> bool:
+    types = {type(value) for write in writes for value in write.values.values()}
+    if not any(issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__") for kind in types):
+        return False  # the usual case, decided by a handful of types and not by every value
+    return any(table.is_expression(value) for write in writes for value in write.values.values())
+
+
+def _change_statement(step: Step, names: tuple[str, ...]) -> Any:
+    """UPDATE … WHERE key; for increments relative, and only where there is something to add to."""
+    table: Table = step.table.handle
+    condition = _matches_parameters(table, step.writes[0].key_columns)
+    changes: dict[Any, Any] = {}
+    for i, name in enumerate(names):
+        column = table.columns[name]
+        if step.kind is Kind.INCREMENT:
+            is_span = isinstance(step.writes[0].values.get(name), timedelta)
+            span = sqlalchemy.Interval() if is_span else column.type
+            changes[column] = column + bindparam(f"batchwrite_set_{i}", type_=span)
+            condition &= column.is_not(None)
+        else:
+            changes[column] = bindparam(f"batchwrite_set_{i}", type_=column.type)
+    return sqlalchemy.update(table).where(condition).values(changes)
+
+
+def _matches_parameters(table: Table, names: tuple[str, ...]) -> Any:
+    return sqlalchemy.and_(
+        *(
+            table.columns[name] == bindparam(f"batchwrite_key_{i}", type_=table.columns[name].type)
+            for i, name in enumerate(names)
+        )
+    )
+
+
+def _key_parameters(write: Write) -> dict[str, Any]:
+    return {f"batchwrite_key_{i}": value for i, value in enumerate(write.key)}
+
+
+def _matches(table: Table, write: Write) -> Any:
+    return sqlalchemy.and_(
+        *(table.columns[name] == value for name, value in zip(write.key_columns, write.key, strict=True))
+    )
+
+
+def _by_column(table: Table, values: dict[str, Any]) -> dict[Any, Any]:
+    return {table.columns[name]: value for name, value in values.items()}
+
+
+def _is_in(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Any:
+    if len(columns) == 1:
+        return columns[0].in_([key[0] for key in keys])
+    return sqlalchemy.tuple_(*columns).in_(keys)
+
+
+def _slices(keys: Sequence[tuple[Any, ...]], columns: int) -> Iterator[Sequence[tuple[Any, ...]]]:
+    size = max(1, _PARAMETERS_AT_ONCE // columns)
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]

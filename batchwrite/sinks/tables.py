@@ -1,0 +1,285 @@
+"""SQLAlchemy tables and mapped classes, as the pure parts see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from sqlalchemy import exc as sqlalchemy_errors
+from sqlalchemy.orm import MANYTOONE
+from sqlalchemy.schema import ColumnCollectionConstraint, ForeignKeyConstraint, Table
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ClauseElement, ColumnClause, TextClause
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import FromClause, SelectBase
+
+from batchwrite.errors import ItemRefused
+from batchwrite.table import ForeignKeyInfo, TableInfo, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.orm import InstanceState, Mapper
+
+_NOT_ADDABLE = (
+    sqlalchemy.String,
+    sqlalchemy.Boolean,
+    sqlalchemy.LargeBinary,
+    sqlalchemy.JSON,
+    sqlalchemy.Uuid,
+    sqlalchemy.ARRAY,
+)
+
+
+def is_expression(value: Any) -> bool:
+    """Whether a value is an SQL expression (or an ORM attribute that stands for one) and not data."""
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+
+
+def reads_rows(value: Any) -> bool:
+    """Whether a value is an SQL expression that refers to columns or tables, or is text that might.
+
+    `func.now()` is not; a function of the database's own that reads tables cannot be told from it.
+    """
+    if hasattr(value, "__clause_element__"):
+        return True
+    if not isinstance(value, ClauseElement):
+        return False
+    return any(
+        isinstance(part, (TextClause, ColumnClause, FromClause, SelectBase)) and not isinstance(part, FunctionElement)
+        for part in visitors.iterate(value)
+    )
+
+
+class SqlCatalog:
+    """Describes tables to the collector; each table once."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Table, TableInfo] = {}
+
+    def describe(self, table: Any) -> Target:
+        """The target for a `Table` or a mapped class.
+
+        Raises:
+            ItemRefused: It is neither, or a mapped class of several tables.
+        """
+        if isinstance(table, Table):
+            info = self._info(table)
+            return Target(table=info, names={column: column for column in info.columns})
+        mapper = _mapper_of(table)
+        if mapper is None or not isinstance(table, type):
+            raise ItemRefused(f"a {type(table).__name__} is neither a sqlalchemy.Table nor a mapped class")
+        if len(mapper.tables) != 1 or not isinstance(mapper.local_table, Table):
+            raise ItemRefused(
+                f"the class {table.__name__} is mapped to several tables: name one of them, or add() an instance"
+            )
+        info = self._info(mapper.local_table)
+        names = {column: column for column in info.columns}
+        names |= {attribute: column.key for attribute, column in _attributes(mapper, mapper.local_table)}
+        return Target(table=info, names=names)
+
+    def rows_of(self, instance: Any) -> Sequence[tuple[Target, dict[str, Any]]]:
+        """The rows, by column, that an instance of a mapped class stands for: one a table, parents first.
+
+        Raises:
+            ItemRefused: It is no instance of a mapped class, or it holds related objects whose keys its own columns
+                do not hold.
+        """
+        mapper = None if isinstance(instance, type) else _mapper_of(type(instance))
+        if mapper is None:
+            raise ItemRefused(f"a {type(instance).__name__} is no instance of a mapped class")
+        state: InstanceState[Any] = sqlalchemy.inspect(instance)
+        _refuse_lost_relations(mapper, state)
+        rows = []
+        tables = [table for table in mapper.tables if isinstance(table, Table)]
+        for table in sorted(tables, key=lambda table: self._info(table).order):
+            info = self._info(table)
+            values = _column_values(mapper, state, table)
+            if len(tables) > 1:
+                missing = [column for column in info.primary_key if column not in values]
+                if missing:
+                    raise ItemRefused(
+                        "an instance of several tables needs its primary key set", table=info.name, column=missing[0]
+                    )
+            rows.append((Target(table=info, names={column: column for column in info.columns}), values))
+        return rows
+
+    def _info(self, table: Table) -> TableInfo:
+        info = self._tables.get(table)
+        if info is None:
+            info = self._tables[table] = _table_info(table)
+        return info
+
+
+def _mapper_of(mapped: Any) -> Mapper[Any] | None:
+    inspected = sqlalchemy.inspect(mapped, raiseerr=False)
+    return inspected if getattr(inspected, "is_mapper", False) else None
+
+
+def _attributes(mapper: Mapper[Any], table: Table) -> Iterable[tuple[str, sqlalchemy.Column[Any]]]:
+    """The attributes that map to columns of one table."""
+    for attribute in mapper.column_attrs:
+        for column in attribute.columns:
+            if isinstance(column, sqlalchemy.Column) and column.table is table:
+                yield attribute.key, column
+
+
+def _column_values(mapper: Mapper[Any], state: InstanceState[Any], table: Table) -> dict[str, Any]:
+    """What the ORM's own flush would insert: `None` gives way to a default, an attribute never set is left out."""
+    values = {}
+    for attribute, column in _attributes(mapper, table):
+        if attribute not in state.dict:
+            continue
+        value = state.dict[attribute]
+        gives_way = column.default is not None or column.server_default is not None or column.primary_key
+        if value is None and gives_way and not column.type.should_evaluate_none:
+            continue
+        values[column.key] = value
+    return values
+
+
+def _refuse_lost_relations(mapper: Mapper[Any], state: InstanceState[Any]) -> None:
+    """Refuse related objects that writing columns would drop without a word."""
+    for relationship in mapper.relationships:
+        if relationship.viewonly or not state.dict.get(relationship.key):
+            continue
+        attributes = [mapper.get_property_by_column(column).key for column in relationship.local_columns]
+        if relationship.direction is MANYTOONE and all(state.dict.get(name) is not None for name in attributes):
+            continue
+        raise ItemRefused(
+            f"add() writes columns only, and the relationship {relationship.key} holds objects: "
+            "add those by themselves, with their foreign keys set",
+            table=str(mapper.local_table),
+            column=relationship.key,
+        )
+
+
+def _table_info(table: Table) -> TableInfo:
+    primary_key = tuple(column.key for column in table.primary_key)
+    generated = {
+        column.key
+        for column in table.columns
+        if column.default is not None or column.server_default is not None or column.identity or column.computed
+    }
+    if table.autoincrement_column is not None:
+        generated.add(table.autoincrement_column.key)
+    return TableInfo(
+        name=table.fullname,
+        handle=table,
+        columns=tuple(column.key for column in table.columns),
+        primary_key=primary_key,
+        unique_keys=tuple(_unique_keys(table)),
+        unique_columns=frozenset(_unique_columns(table)),
+        constraints=_constraints(table),
+        foreign_keys=tuple(_foreign_keys(table)),
+        referenced=frozenset(_referenced_columns(table)),
+        generated=frozenset(generated),
+        not_null=frozenset(column.key for column in table.columns if not column.nullable),
+        integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),
+        not_addable=frozenset(c.key for c in table.columns if isinstance(c.type, _NOT_ADDABLE)),
+        depth=_depth(table, {}),
+        family=min(other.fullname for other in _family(table)),
+        is_expression=is_expression,
+        reads_rows=reads_rows,
+    )
+
+
+def _unique_keys(table: Table) -> Iterable[frozenset[str]]:
+    """Sets of columns of which no two rows hold the same values."""
+    for constraint in table.constraints:
+        if (
+            isinstance(constraint, (sqlalchemy.PrimaryKeyConstraint, sqlalchemy.UniqueConstraint))
+            and constraint.columns
+        ):
+            yield frozenset(column.key for column in constraint.columns)
+    for index in table.indexes:
+        is_partial = any(value is not None for name, value in index.dialect_kwargs.items() if name.endswith("_where"))
+        is_plain = all(isinstance(expression, sqlalchemy.Column) for expression in index.expressions)
+        if index.unique and is_plain and not is_partial:
+            yield frozenset(column.key for column in index.columns)
+
+
+def _unique_columns(table: Table) -> Iterable[str]:
+    """Columns whose values may keep another row out: those of anything unique, and of exclusion constraints."""
+    for constraint in table.constraints:
+        if isinstance(constraint, ColumnCollectionConstraint) and not isinstance(
+            constraint, (ForeignKeyConstraint, sqlalchemy.CheckConstraint)
+        ):
+            yield from (column.key for column in constraint.columns)
+    for index in table.indexes:
+        if index.unique:
+            yield from (column.key for column in index.columns)
+
+
+def _constraints(table: Table) -> dict[str, tuple[str, ...]]:
+    """The columns of everything that has a name and may refuse a row."""
+    named: dict[str, tuple[str, ...]] = {}
+    for constraint in table.constraints:
+        if isinstance(constraint.name, str) and isinstance(constraint, ColumnCollectionConstraint):
+            named[constraint.name] = tuple(column.key for column in constraint.columns)
+    for index in table.indexes:
+        if index.unique and index.name:
+            named[index.name] = tuple(column.key for column in index.columns)
+    return named
+
+
+def _parents(table: Table) -> list[tuple[ForeignKeyConstraint, Table]]:
+    """Foreign keys whose other side is known; one that points at a table nobody has defined is left to the database."""
+    known = []
+    for constraint in table.foreign_key_constraints:
+        try:
+            known.append((constraint, constraint.referred_table))
+        except sqlalchemy_errors.NoReferenceError:
+            continue
+    return known
+
+
+def _foreign_keys(table: Table) -> Iterable[ForeignKeyInfo]:
+    for constraint, parent in sorted(_parents(table), key=lambda pair: [column.key for column in pair[0].columns]):
+        yield ForeignKeyInfo(
+            columns=tuple(element.parent.key for element in constraint.elements),
+            parent=parent,
+            parent_columns=tuple(element.column.key for element in constraint.elements),
+        )
+
+
+def _referenced_columns(table: Table) -> Iterable[str]:
+    for other in table.metadata.tables.values():
+        for constraint, parent in _parents(other):
+            if parent is table:
+                yield from (element.column.key for element in constraint.elements)
+
+
+def _ancestors(table: Table) -> set[Table]:
+    found: set[Table] = set()
+    waiting = [table]
+    while waiting:
+        for _, parent in _parents(waiting.pop()):
+            if parent not in found:
+                found.add(parent)
+                waiting.append(parent)
+    return found
+
+
+def _depth(table: Table, known: dict[Table, int]) -> int:
+    """Length of the longest chain of parents, foreign keys that close a circle left out."""
+    if table not in known:
+        parents = [parent for _, parent in _parents(table) if table not in _ancestors(parent) and parent is not table]
+        known[table] = 1 + max((_depth(parent, known) for parent in parents), default=-1)
+    return known[table]
+
+
+def _family(table: Table) -> set[Table]:
+    """All tables that foreign keys connect with a table, in either direction, and the table itself."""
+    links: dict[Table, set[Table]] = {}
+    for other in {*table.metadata.tables.values(), table}:
+        for _, parent in _parents(other):
+            links.setdefault(other, set()).add(parent)
+            links.setdefault(parent, set()).add(other)
+    found = {table}
+    waiting = [table]
+    while waiting:
+        fresh = links.get(waiting.pop(), set()) - found
+        found |= fresh
+        waiting += fresh
+    return found
