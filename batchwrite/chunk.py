@@ -97,32 +97,32 @@ class ChunkBuilder:
         self._bytes = 0
         self._started = 0.0
 
-    def add(self, entry: Entry) -> Chunk | None:
-        """Take one entry; a chunk where the ones before have to go first, or else where this one fills it.
+    def add(self, entry: Entry) -> list[Chunk]:
+        """Take one entry; the chunks that are complete now, in order: none, one, or two.
 
-        Never both: an entry too large for the chunk so far is kept back, and cut by the next call.
+        Two where the entry is too large for the chunk so far, and so large that it fills the next by itself.
         """
         size = sum(map(_size, (write.values for write in entry.writes)))
         limits = self._limits
         overflows = self._rows + len(entry.writes) > limits.rows or self._bytes + size > limits.bytes
-        full = self.cut() if overflows else None
+        full = self.cut() if overflows else []
         if not self._entries:
             self._started = self._clock()
         self._entries.append(entry)
         self._rows += len(entry.writes)
         self._bytes += size
-        return full or (self.cut() if self._is_full() else None)
+        return full + self.cut() if self._is_full() else full
 
-    def cut(self) -> Chunk | None:
-        """The entries gathered so far as a chunk, or nothing where there are none."""
+    def cut(self) -> list[Chunk]:
+        """The entries gathered so far as one chunk, or none where there are none."""
         if not self._entries:
-            return None
+            return []
         chunk = Chunk(number=self._number, first_index=self._first_index, entries=tuple(self._entries))
         self._number += 1
         self._first_index += len(self._entries)
         self._entries = []
         self._rows = self._bytes = 0
-        return chunk
+        return [chunk]
 
     def _is_full(self) -> bool:
         limits = self._limits

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -96,12 +97,14 @@ class ChunkReport:
         failures: The items that failed, by position in the chunk.
         reached: Number of items decided; those after them were not attempted.
         is_unknown: Whether the COMMIT of all items decided got no answer.
+        fell_back: Whether the items were written one by one.
     """
 
     chunk: Chunk
     failures: Mapping[int, ItemFailure]
     reached: int
     is_unknown: bool = False
+    fell_back: bool = False
 
     def outcomes(self) -> Iterator[ItemOutcome]:
         """One outcome an item, in order."""
@@ -152,6 +155,7 @@ class Tally:
         else:
             self.written += landed
             self.chunks += bool(landed)
+        self.fallbacks += report.fell_back
         for position in sorted(report.failures):
             self._keep(report.failures[position])
 
@@ -196,28 +200,32 @@ class Run:
         self._settings = settings
         self._clock = clock
         self._started = clock()
+        self._ended: float | None = None
         self._builder = ChunkBuilder(settings.limits, clock)
         self._tally = Tally(settings.keep_failures)
-        self._map_failures = 0  # in the chunk being built
+        self._map_failures = 0  # among the items not yet flushed
+        self._ready: deque[Chunk] = deque()  # cut, not yet flushed
+        self._reports: deque[ChunkReport] = deque()  # flushed, not yet taken
         self.collector = Collector(sink)
         self.abort: Abort | None = None
 
     def result(self) -> BatchResult:
-        """The result so far."""
-        return self._tally.result(self._clock() - self._started, self.abort)
+        """The result so far; the last one once the run has ended."""
+        now = self._clock() if self._ended is None else self._ended
+        return self._tally.result(now - self._started, self.abort)
 
-    def stop(self, reason: str, message: str) -> None:
-        """Stop early; the first reason stays."""
-        if self.abort is None:
-            self.abort = Abort(reason=reason, message=message)
+    def stop(self, reason: str, message: str, error_type: str | None = None, sqlstate: str | None = None) -> None:
+        """Stop early; the first reason stays. A run that has ended stays as it is."""
+        if self.abort is None and self._ended is None:
+            self.abort = Abort(reason=reason, message=message, error_type=error_type, sqlstate=sqlstate)
 
     # ---- collecting
 
-    def receive(self, item: Any) -> Entry | None:
+    def receive(self) -> None:
         """Count an item in; to be called before it is mapped."""
         self._tally.received += 1
 
-    def collect(self, item: Any, error: Exception | None) -> Chunk | None:
+    def collect(self, item: Any, error: Exception | None) -> list[Chunk]:
         """Take what an item's mapping has recorded.
 
         Args:
@@ -225,46 +233,61 @@ class Run:
             error: What mapping it raised, if anything.
 
         Returns:
-            A chunk to flush, if one is full or failures end the run here.
+            The chunks that are to be flushed now, in order.
         """
         writes, skip_reason = self.collector.take()
+        is_last = False
         if error is not None:
-            index = self._tally.received - 1
-            chunk = self._builder.add(Entry(item, [], _map_failure(index, item, error)))
+            entry = Entry(item, [], _map_failure(self._tally.received - 1, item, error))
             self._map_failures += 1
-            if not self._settings.policy.allows(self._tally.failed + self._map_failures):
-                return chunk or self._builder.cut()
+            is_last = not self._settings.policy.allows(self._tally.failed + self._map_failures)
         elif skip_reason is not None:
-            chunk = self._builder.add(Entry(item, [], Skipped(skip_reason)))
-        elif not writes:
-            chunk = self._builder.add(Entry(item, [], Skipped("nothing to write")))
+            entry = Entry(item, [], Skipped(skip_reason))
         else:
-            chunk = self._builder.add(Entry(item, writes))
-        return chunk
+            entry = Entry(item, writes, None if writes else Skipped("nothing to write"))
+        chunks = self._builder.add(entry)
+        if is_last:
+            chunks += self._builder.cut()
+        self._ready.extend(chunks)
+        return chunks
 
-    def rest(self) -> Chunk | None:
-        """The items collected and not yet given out for flushing."""
-        return self._builder.cut()
+    def rest(self) -> list[Chunk]:
+        """The items collected and not yet cut, as the last chunk, if there are any."""
+        chunks = self._builder.cut()
+        self._ready.extend(chunks)
+        return chunks
 
-    def leave(self, chunk: Chunk) -> ChunkReport:
-        """The report on a chunk that is not attempted."""
-        return ChunkReport(chunk=chunk, failures={}, reached=0)
+    def end(self) -> None:
+        """End the run: what is not flushed stays unattempted."""
+        self.rest()
+        while self._ready:
+            self._reports.append(ChunkReport(chunk=self._ready.popleft(), failures={}, reached=0))
+        self._ended = self._clock()
 
     # ---- flushing
 
-    def flush(self, chunk: Chunk) -> ChunkReport:
+    def flush(self, chunk: Chunk) -> None:
         """Write a chunk, falling back to its items where one of them is at fault, and count what became of it.
 
         Weather that does not pass, and errors that are nobody's item, stop the run: see `abort`.
+
+        Args:
+            chunk: The first of those that `collect` and `rest` have given out and that are not flushed yet.
         """
-        self._map_failures = 0
         try:
             report = self._settings.retry.retrying()(self._flush_once, chunk)
         except FlushFailed as error:
             report = self._stopped_by(error, chunk)
         self._tally.count(report)
+        self._ready.popleft()
+        self._reports.append(report)
+        self._map_failures = 0
         self._apply_policy()
-        return report
+
+    def take_reports(self) -> Iterator[ChunkReport]:
+        """The reports not yet taken, in order."""
+        while self._reports:
+            yield self._reports.popleft()
 
     def _flush_once(self, chunk: Chunk) -> ChunkReport:
         positions = [position for position, entry in enumerate(chunk.entries) if entry.verdict is None]
@@ -275,7 +298,7 @@ class Run:
         except FlushFailed as error:
             if error.fault.kind is not FaultKind.ITEM:
                 raise
-            self._note_fallback(chunk, error.fault)
+            _note_fallback(chunk, error.fault)
             return self._fall_back(chunk, positions, items)
         failures = _map_failures(chunk, len(chunk.entries))
         return ChunkReport(chunk=chunk, failures=failures, reached=len(chunk.entries))
@@ -296,7 +319,7 @@ class Run:
         for number, fault in report.faults.items():
             position = positions[number]
             failures[position] = _write_failure(chunk, position, fault)
-        return ChunkReport(chunk=chunk, failures=failures, reached=reached)
+        return ChunkReport(chunk=chunk, failures=failures, reached=reached, fell_back=True)
 
     def _stopped_by(self, error: FlushFailed, chunk: Chunk) -> ChunkReport:
         """What becomes of a chunk that could not be written through no fault of its items."""
@@ -304,17 +327,14 @@ class Run:
         reason = str(FaultKind.FATAL if fault.kind is FaultKind.ITEM else fault.kind)
         if isinstance(error.__cause__, KeyboardInterrupt):
             reason = "interrupted"
-        if self.abort is None:
-            self.abort = Abort(
-                reason=reason, message=fault.message, error_type=fault.error_type, sqlstate=fault.sqlstate
-            )
+        self.stop(reason, fault.message, fault.error_type, fault.sqlstate)
         _log.error(
             "the run stops: %s",
             fault.message,
             extra={"action": "abort", "kind": str(fault.kind), "sqlstate": fault.sqlstate},
         )
         if fault.kind is not FaultKind.IN_DOUBT:
-            return self.leave(chunk)
+            return ChunkReport(chunk=chunk, failures={}, reached=0)
         # Map failures are certain; all others of the chunk went into the COMMIT that got no answer.
         return ChunkReport(
             chunk=chunk,
@@ -323,24 +343,26 @@ class Run:
             is_unknown=True,
         )
 
-    def _note_fallback(self, chunk: Chunk, fault: Fault) -> None:
-        self._tally.fallbacks += 1
-        _log.info(
-            "chunk %d (items %d to %d) is written item by item: %s",
-            chunk.number,
-            chunk.first_index,
-            chunk.first_index + len(chunk.entries) - 1,
-            fault.message,
-            extra={"action": "fallback", "chunk": chunk.number, "sqlstate": fault.sqlstate, "table": fault.table},
-        )
-
     def _apply_policy(self) -> None:
         tally, policy = self._tally, self._settings.policy
         decided = tally.written + tally.failed + tally.skipped
         if not policy.allows(tally.failed):
             self.stop("failure_limit", f"{tally.failed} items failed, and the run allows {policy.most}")
         elif not policy.allows_share(tally.failed, decided):
-            self.stop("failure_limit", f"{tally.failed} of {decided} items failed, and the run allows {policy.ratio:.2%}")
+            self.stop(
+                "failure_limit", f"{tally.failed} of {decided} items failed, and the run allows {policy.ratio:.2%}"
+            )
+
+
+def _note_fallback(chunk: Chunk, fault: Fault) -> None:
+    _log.info(
+        "chunk %d (items %d to %d) is written item by item: %s",
+        chunk.number,
+        chunk.first_index,
+        chunk.first_index + len(chunk.entries) - 1,
+        fault.message,
+        extra={"action": "fallback", "chunk": chunk.number, "sqlstate": fault.sqlstate, "table": fault.table},
+    )
 
 
 def _map_failures(chunk: Chunk, before: int) -> dict[int, ItemFailure]:

@@ -60,6 +60,7 @@ def _changed_columns(write: Write) -> Iterable[str]:
 class _KeyState:
     """What a segment does to one key: upsert, then updates, then deltas, then delete."""
 
+    table: TableInfo
     position: int
     upsert: Write | None = None
     updates: dict[str, Any] = field(default_factory=dict)
@@ -89,6 +90,8 @@ class _KeyState:
             # The row exists, or else those have failed: what is left of the upsert is an update.
             return self._merge_update({column: write.values[column] for column in write.set_columns})
         assert self.upsert is not None  # noqa: S101 - the first branch has set it
+        if not write.table.could_be_inserted(self.upsert.values) or self._hides(write.values, write.set_columns):
+            return False
         later = {column: write.values[column] for column in write.set_columns}
         self.upsert = self.upsert._replace(
             values=self.upsert.values | later,
@@ -97,10 +100,26 @@ class _KeyState:
         return True
 
     def _merge_update(self, values: Mapping[str, Any]) -> bool:
-        if not self.deltas.keys().isdisjoint(values):
+        if not self.deltas.keys().isdisjoint(values) or self._hides(values, values):
             return False
         self.updates.update(values)
         return True
+
+    def _hides(self, values: Mapping[str, Any], columns: Iterable[str]) -> bool:
+        """Whether new values would cover up earlier ones that the database may refuse for more than their own sake."""
+        table = self.table
+        for column in columns:
+            if column in self.updates:
+                earlier = self.updates[column]
+            elif self.upsert is not None and column in self.upsert.set_columns:
+                earlier = self.upsert.values[column]
+            else:
+                continue
+            if earlier is None and column in table.not_null:
+                return True
+            if column in table.referring and earlier != values[column]:
+                return True
+        return False
 
     def _merge_increment(self, deltas: Mapping[str, Any]) -> bool:
         sums = {}
@@ -154,7 +173,7 @@ class _TableState:
         self._identity = identity
         state = self.keys.get(write.key)
         if state is None:
-            state = self.keys[write.key] = _KeyState(position)
+            state = self.keys[write.key] = _KeyState(self.table, position)
         return state.merge(write)
 
     def _is_other_row(self, values: Mapping[str, Any]) -> bool:

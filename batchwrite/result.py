@@ -75,7 +75,7 @@ class ItemFailure:
         stage: Where it failed.
         error_type: Name of the exception's class.
         message: What happened, in words that quote no value of the row.
-        sqlstate: Five-character SQLSTATE where the database gives one, else `None`.
+        sqlstate: Five-character SQLSTATE where the database gives one; for SQLite the name of its result code.
         table: Table that refused the item, where known.
         column: Column at fault, where known; several are joined by a comma.
         constraint: Constraint that refused the item, where known.
@@ -214,7 +214,7 @@ class BatchResult:
         """How the run ended."""
         if self.unknown:
             return Status.UNKNOWN
-        if self.abort:
+        if self.abort or self.unattempted:
             return Status.ABORTED
         if not self.failed:
             return Status.SUCCESS

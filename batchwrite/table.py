@@ -37,6 +37,7 @@ class TableInfo:
         unique_columns: Every column whose value may keep another row out, e.g. by a partial unique index.
         constraints: Columns of each named constraint, by the constraint's name.
         foreign_keys: Its foreign keys.
+        referring: Its columns that belong to a foreign key.
         referenced: Its columns that foreign keys of other tables (or its own) point at.
         generated: Its columns that get a value where a row gives none.
         not_null: Its columns that cannot be NULL.
@@ -56,6 +57,7 @@ class TableInfo:
     unique_columns: frozenset[str] = frozenset()
     constraints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     foreign_keys: tuple[ForeignKeyInfo, ...] = ()
+    referring: frozenset[str] = frozenset()
     referenced: frozenset[str] = frozenset()
     generated: frozenset[str] = frozenset()
     not_null: frozenset[str] = frozenset()
@@ -85,6 +87,12 @@ class TableInfo:
         return all(
             column in self.generated if column not in values else values[column] is not None for column in self.not_null
         )
+
+    def columns_of(self, constraint: str) -> tuple[str, ...]:
+        """The columns of a constraint as far as is declared; a primary key without a name gets PostgreSQL's."""
+        if constraint == self.name.rpartition(".")[2] + "_pkey" and constraint not in self.constraints:
+            return self.primary_key
+        return self.constraints.get(constraint, ())
 
     def constraint_of(self, columns: frozenset[str]) -> str | None:
         """The name of the constraint over exactly these columns, if one has a name."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sqlalchemy import Connection, Table
 
 
@@ -34,6 +37,10 @@ class DialectRules:
 
     def end(self, connection: Connection) -> None:
         """Leave the connection as it was found, whatever happened."""
+
+    def expecting_errors(self) -> AbstractContextManager[None]:
+        """Around statements whose errors are handled here: drivers need not log them."""
+        return nullcontext()
 
     def before_bulk(self, connection: Connection) -> None:
         """Make sure that a bulk write meets its constraints no later than its items one by one would."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects import postgresql
@@ -10,6 +13,8 @@ from batchwrite.errors import BatchWriteError
 from batchwrite.sinks.dialects import DialectRules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection, Table
 
 _DEFERRED = """
@@ -17,6 +22,21 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname), c.contype IN ('p
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
 WHERE c.condeferred
 """
+
+_is_expecting = threading.local()
+
+
+class _QuietPipeline(logging.Filter):
+    """Drops psycopg's warning that a pipeline ended in an error, for errors that are handled here.
+
+    `executemany` sends a pipeline, and a refused row is nothing to warn of: the fallback tells which it was.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (getattr(_is_expecting, "now", False) and record.msg.startswith("error ignored terminating"))
+
+
+_quiet_pipeline = _QuietPipeline()
 
 
 class PostgresqlRules(DialectRules):
@@ -27,6 +47,7 @@ class PostgresqlRules(DialectRules):
 
     def __init__(self) -> None:
         self._deferred: tuple[tuple[str, bool], ...] | None = None
+        logging.getLogger("psycopg").addFilter(_quiet_pipeline)  # once: a logger ignores a filter that it has
 
     def begin(self, connection: Connection) -> None:
         """Begin, and learn once which constraints of the database wait for COMMIT."""
@@ -34,6 +55,15 @@ class PostgresqlRules(DialectRules):
         if self._deferred is None:
             rows = connection.exec_driver_sql(_DEFERRED)
             self._deferred = tuple((name, is_unique) for name, is_unique in rows)
+
+    @contextmanager
+    def expecting_errors(self) -> Iterator[None]:
+        """Keep psycopg from logging errors that are handled here."""
+        _is_expecting.now = True
+        try:
+            yield
+        finally:
+            _is_expecting.now = False
 
     def before_bulk(self, connection: Connection) -> None:
         """Check deferred unique constraints at once, or a later item's delete could make room for an earlier row.

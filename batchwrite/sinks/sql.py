@@ -147,7 +147,8 @@ class SqlSink(SqlCatalog):
 
     def _run(self, connection: Connection, step: Step) -> None:
         try:
-            self._statements.carry_out(connection, step)
+            with self._rules.expecting_errors():
+                self._statements.carry_out(connection, step)
         except Exception as error:
             raise _FailedAt(step.table) from error
 
@@ -266,8 +267,9 @@ class SqlSink(SqlCatalog):
             fault = replace(fault, table=table.name)
         if fault.table != table.name:
             return fault
-        if fault.column is None and fault.constraint and fault.constraint in table.constraints:
-            fault = replace(fault, column=", ".join(table.constraints[fault.constraint]))
+        if fault.column is None and fault.constraint:
+            columns = table.columns_of(fault.constraint)
+            fault = replace(fault, column=", ".join(columns) or None)
         elif fault.constraint is None and fault.column and fault.is_unique_violation:
             fault = replace(fault, constraint=table.constraint_of(frozenset(fault.column.split(", "))))
         return fault

@@ -172,6 +172,7 @@ def _table_info(table: Table) -> TableInfo:
         unique_columns=frozenset(_unique_columns(table)),
         constraints=_constraints(table),
         foreign_keys=tuple(_foreign_keys(table)),
+        referring=frozenset(column.key for column in table.columns if column.foreign_keys),
         referenced=frozenset(_referenced_columns(table)),
         generated=frozenset(generated),
         not_null=frozenset(column.key for column in table.columns if not column.nullable),

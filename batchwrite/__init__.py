@@ -1,0 +1,52 @@
+"""Bulk writes that are fast when rows are good and exact about each item when they are not."""
+
+import logging
+
+from batchwrite.collector import Collector
+from batchwrite.errors import (
+    BatchFailed,
+    BatchWriteError,
+    ConfigurationError,
+    ItemRefused,
+    RunInterrupted,
+    SourceError,
+)
+from batchwrite.result import (
+    Abort,
+    BatchResult,
+    FailureReason,
+    ItemFailure,
+    ItemOutcome,
+    OutcomeStatus,
+    Stage,
+    Status,
+)
+from batchwrite.retry import RetryPolicy
+from batchwrite.writer import Batch, BatchWriter, ItemStream
+
+# A library does not write to stderr of its own accord: its log goes where the program sends it.
+logging.getLogger("batchwrite").addHandler(logging.NullHandler())
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Abort",
+    "Batch",
+    "BatchFailed",
+    "BatchResult",
+    "BatchWriteError",
+    "BatchWriter",
+    "Collector",
+    "ConfigurationError",
+    "FailureReason",
+    "ItemFailure",
+    "ItemOutcome",
+    "ItemRefused",
+    "ItemStream",
+    "OutcomeStatus",
+    "RetryPolicy",
+    "RunInterrupted",
+    "SourceError",
+    "Stage",
+    "Status",
+]

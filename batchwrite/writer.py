@@ -1,0 +1,341 @@
+"""The public face: `BatchWriter`, and the loops that feed a run."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import sqlalchemy
+from sqlalchemy import Engine, event
+from sqlalchemy import exc as sqlalchemy_errors
+from sqlalchemy.engine import URL, make_url
+
+from batchwrite.chunk import Chunk, ChunkLimits
+from batchwrite.engine import FailurePolicy, Run, RunSettings
+from batchwrite.errors import ConfigurationError, RunInterrupted, SourceError
+from batchwrite.interrupts import deferred_interrupts
+from batchwrite.retry import RetryPolicy
+from batchwrite.sinks.sql import SqlSink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from batchwrite.collector import Collector
+    from batchwrite.engine import ChunkReport
+    from batchwrite.result import BatchResult, ItemOutcome
+
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Item = TypeVar("Item")
+
+
+class MapFunction(Protocol[Item_contra]):
+    """What turns an item into writes: called once an item, in input order, on one thread."""
+
+    def __call__(self, item: Item_contra, out: Collector, /) -> object:
+        """Record the item's writes on `out`; an exception makes the item a failure of stage `map`."""
+
+
+class BatchWriter:
+    """Writes items in bulk, and by themselves where a bulk write fails, and says what became of each.
+
+    Items are mapped to writes one after the other, gathered into chunks, and each chunk is written in one
+    transaction. A chunk that fails because of an item in it is written again item by item, in order, each whole or
+    not at all. A writer may be used for many runs, one after the other; it is no thread's own, but a run is.
+
+    Args:
+        database: A SQLAlchemy `Engine`, or a database URL, for which the writer opens (and `close` disposes of) an
+            engine of its own, SQLite with foreign keys enforced.
+        chunk_size: Most items of a chunk, at least 1.
+        chunk_rows: Most writes of a chunk, at least 1; exceeded only by a single item that is larger.
+        chunk_bytes: Most bytes of a chunk, estimated, at least 1; exceeded only by a single item that is larger.
+        chunk_seconds: Longest time that an item waits for its chunk to fill, looked at when items are collected;
+            `None` for no such bound.
+        on_failure: `"continue"` writes on after an item that fails, `"stop"` ends the run at the first.
+        max_failures: Number of failed items that a run survives; one more ends it. Everything before that item is
+            committed, nothing after it. `None` for no bound.
+        max_failure_ratio: Share of failed items, from 0 to 1, that a run survives; looked at after each chunk.
+        keep_failures: Most failures that a result holds; the counts are exact past that.
+        retry: When to replay a chunk that the weather has undone.
+
+    Raises:
+        ConfigurationError: An argument is out of range, or the URL cannot be used.
+    """
+
+    def __init__(
+        self,
+        database: Engine | URL | str,
+        *,
+        chunk_size: int = 1_000,
+        chunk_rows: int = 20_000,
+        chunk_bytes: int = 16 * 1024 * 1024,
+        chunk_seconds: float | None = 5.0,
+        on_failure: Literal["continue", "stop"] = "continue",
+        max_failures: int | None = None,
+        max_failure_ratio: float | None = None,
+        keep_failures: int = 1_000,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        if on_failure not in {"continue", "stop"}:
+            raise ConfigurationError('on_failure must be "continue" or "stop"')
+        if on_failure == "stop":
+            if max_failures:
+                raise ConfigurationError('on_failure="stop" ends a run at the first failure: leave max_failures out')
+            max_failures = 0
+        if keep_failures < 0:
+            raise ConfigurationError("keep_failures must be at least 0")
+        self._settings = RunSettings(
+            limits=ChunkLimits(items=chunk_size, rows=chunk_rows, bytes=chunk_bytes, seconds=chunk_seconds),
+            policy=FailurePolicy(most=max_failures, ratio=max_failure_ratio),
+            retry=retry or RetryPolicy(),
+            keep_failures=keep_failures,
+        )
+        if isinstance(database, Engine):
+            self._sink = SqlSink(database)
+        elif isinstance(database, (str, URL)):
+            self._sink = SqlSink(create_engine_for(database), owns_engine=True)
+        else:
+            raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Dispose of the engine that the writer has opened; an engine that it was given stays as it is."""
+        self._sink.close()
+
+    def run(self, items: Iterable[Item], map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
+        """Write all items and say what became of them.
+
+        Args:
+            items: The input; read once, item by item, no further ahead than a chunk.
+            map: Called with each item and the collector to record its writes on.
+
+        Returns:
+            The result. A run that had to stop (`BatchResult.abort`) returns too, with what it had not written
+            counted as unattempted.
+
+        Raises:
+            SourceError: Reading `items` raised; what its `result` counts as written is committed.
+            RunInterrupted: Ctrl-C; likewise.
+        """
+        run = self._new_run()
+        for _ in _reports(run, _checked(items, map), map):
+            pass
+        return run.result()
+
+    def stream(self, items: Iterable[Item], map: MapFunction[Item], /) -> ItemStream:  # noqa: A002
+        """Write all items, and give one outcome an item in input order, as soon as it is decided.
+
+        Memory depends on the chunk, not on the input. Nothing is read or written but while the stream is iterated
+        over.
+
+        Args:
+            items: The input; read once.
+            map: Called with each item and the collector to record its writes on.
+        """
+        run = self._new_run()
+        reports = _reports(run, _checked(items, map), map)
+        return ItemStream(run, (outcome for report in reports for outcome in report.outcomes()))
+
+    def collect(self) -> Batch:
+        """A batch to feed item by item, for code that has no map function.
+
+        Use it as a context manager: leaving the block flushes the rest, unless by an exception.
+        """
+        return Batch(self._new_run())
+
+    def _new_run(self) -> Run:
+        return Run(self._sink, self._settings, time.monotonic)
+
+
+class ItemStream:
+    """The outcomes of a run, in input order; what `BatchWriter.stream` returns.
+
+    Iterating raises what `BatchWriter.run` raises, but only after the outcomes of all items received.
+    """
+
+    def __init__(self, run: Run, outcomes: Iterator[ItemOutcome]) -> None:
+        self._run = run
+        self._outcomes = outcomes
+
+    def __iter__(self) -> Iterator[ItemOutcome]:
+        # Not `self`: between a generator and a for loop no Ctrl-C can lose an outcome, in a method here it could.
+        return self._outcomes
+
+    def __next__(self) -> ItemOutcome:
+        return next(self._outcomes)
+
+    @property
+    def result(self) -> BatchResult:
+        """The result so far; complete when the stream has ended."""
+        return self._run.result()
+
+    def stop(self) -> None:
+        """Take no more input and flush nothing more; iterating on yields what is left, the rest as unattempted."""
+        self._run.stop("caller", "the caller stopped the run")
+
+
+class Batch:
+    """A run fed item by item; what `BatchWriter.collect` returns.
+
+    Attributes:
+        result: The result so far; complete when the block has ended.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._is_in_item = False
+        self._is_open = False
+
+    @property
+    def result(self) -> BatchResult:
+        """The result so far; complete when the block has ended."""
+        return self._run.result()
+
+    def __enter__(self) -> Self:
+        self._is_open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        if kind is None:
+            self._flush(self._run.rest())
+        elif issubclass(kind, KeyboardInterrupt):
+            self._run.stop("interrupted", "the run was interrupted")
+        else:
+            self._run.stop("caller", f"{kind.__name__} was raised in the block")
+        self._run.end()
+
+    @contextmanager
+    def item(self, item: Any = None) -> Iterator[Collector]:
+        """Record the writes of one item in a block.
+
+        An exception in the block makes the item a failure of stage `map`, and goes no further.
+
+        Args:
+            item: What to call the item by in failures.
+
+        Raises:
+            BatchFailed: The run has stopped, by its limits or by the database's loss; its `result` says why.
+            ConfigurationError: There is no batch open, or the block of another item is.
+        """
+        if not self._is_open or self._is_in_item:
+            raise ConfigurationError("item() belongs in the block of a batch, and not in that of another item")
+        if self._run.abort is not None:
+            self._run.result().raise_for_failures()
+        error = None
+        self._is_in_item = True
+        self._run.receive()
+        try:
+            yield self._run.collector
+        except Exception as raised:  # noqa: BLE001 - it is the item's failure
+            error = raised
+        finally:
+            self._is_in_item = False
+        self._flush(self._run.collect(item, error))
+
+    def _flush(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            if self._run.abort is None:
+                with deferred_interrupts():
+                    self._run.flush(chunk)
+        for _ in self._run.take_reports():
+            pass
+
+
+def create_engine_for(url: URL | str) -> Engine:
+    """An engine for a database URL: psycopg for PostgreSQL, foreign keys enforced on SQLite, no values in errors.
+
+    Raises:
+        ConfigurationError: The URL is malformed, or its driver is not installed. The text holds no password.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in {"postgres", "postgresql"}:
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        engine = sqlalchemy.create_engine(parsed, hide_parameters=True)
+    except (ImportError, sqlalchemy_errors.NoSuchModuleError):
+        hint = "; install batchwrite[binary]" if parsed.get_backend_name() == "postgresql" else ""
+        raise ConfigurationError(f"no driver for {parsed.drivername} can be loaded{hint}") from None
+    except (sqlalchemy_errors.ArgumentError, ValueError, TypeError, AttributeError):
+        # The parser's own text may quote the URL, and with it the password.
+        raise ConfigurationError("this is no database URL of the form dialect://user@host:port/database") from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _enforce_foreign_keys)
+    return engine
+
+
+def _enforce_foreign_keys(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+class _SourceStopped(Exception):
+    """Reading the input raised."""
+
+
+def _checked(items: Iterable[Item], map_item: object) -> Iterator[Item]:
+    if not callable(map_item):
+        raise ConfigurationError("map must be a function of an item and a collector")
+    return iter(items)
+
+
+def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[ChunkReport]:
+    """Feed a run and give its reports; raise what stopped it after the last of them."""
+    stopped: BaseException | None = None
+    try:
+        for chunk in _chunks(run, items, map_item):
+            with deferred_interrupts():
+                run.flush(chunk)
+            yield from run.take_reports()
+    except KeyboardInterrupt as error:
+        run.stop("interrupted", "the run was interrupted")
+        stopped = error
+    except _SourceStopped as error:
+        cause = error.__cause__
+        run.stop("source", f"reading the input raised {type(cause).__name__}", type(cause).__name__)
+        stopped = cause
+    except BaseException as error:
+        run.stop("caller", f"{type(error).__name__} ended the run")
+        run.end()
+        raise
+    run.end()
+    yield from run.take_reports()
+    if isinstance(stopped, KeyboardInterrupt):
+        raise RunInterrupted(_summary(run), result=run.result()) from stopped
+    if stopped is not None:
+        text = f"reading the input raised {type(stopped).__name__}; {_summary(run)}"
+        raise SourceError(text, result=run.result()) from stopped
+
+
+def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[Chunk]:
+    """Read and map items; the chunks to be flushed, each before more is read."""
+    while run.abort is None:
+        try:
+            item = next(items)
+        except StopIteration:
+            yield from run.rest()
+            return
+        except Exception as error:
+            raise _SourceStopped from error
+        run.receive()
+        raised = None
+        try:
+            map_item(item, run.collector)
+        except Exception as error:  # noqa: BLE001 - it is the item's failure
+            raised = error
+        for chunk in run.collect(item, raised):
+            if run.abort is None:
+                yield chunk
+
+
+def _summary(run: Run) -> str:
+    result = run.result()
+    return f"{result.written} items written, {result.failed} failed, {result.unattempted} not attempted"
