@@ -6,8 +6,8 @@ swallow the rest of the file. The rules:
 
 - A record that errs, is open at the end of the input, or goes on for too long costs its first line: the reading resumes
   at the next one.
-- A record of several lines that has the wrong number of fields costs its first line if its other lines look like
-  records themselves (a quote was left open, and the next quoted field closed it), and else is one failure as a whole.
+- A record of several lines that has the wrong number of fields costs its first line if its last line is a good record
+  by itself (a quote was left open, and the next quoted field closed it), and else is one failure as a whole.
 
 A text between quotes that happens to close where the next quoted field ends is a record like any other: no reader can
 tell.
@@ -119,24 +119,18 @@ class DelimitedReader:
         if len(taken) > 1 and self._quote_was_left_open(taken):
             self._feed.keep_first_line()
             return taken[0].problem or _UNCLOSED
-        return problem or f"{found} fields where the header has {len(self.header)}"
+        return problem or f"{found} {'field' if found == 1 else 'fields'} where the header has {len(self.header)}"
 
     def _quote_was_left_open(self, taken: list[Line]) -> bool:
-        """Whether the lines after the first of a ragged record look like records of their own.
+        """Whether a ragged record of several lines came about by a quote that was left open in the first.
 
-        The last one tells most: there a quote closed the field. If it opens a field when the line is read by itself,
-        that is what it was written for; a quote that was meant to close stands in the middle of such a field.
+        The last line tells: there a quote closed the field. If that quote opens a field when the line is read by
+        itself, that is what it was written for. A quote that was meant to close stands in the middle of a field then.
         """
         last = taken[-1].text or ""
-        if self._well_formed.fullmatch(last) and self._is_record(last):
-            return True
-        return all(self._is_record(line.text or "") for line in taken[1:])
-
-    def _is_record(self, text: str) -> bool:
-        try:
-            values = next(csv.reader([text], delimiter=self._delimiter, strict=True))
-        except csv.Error:
+        if not self._well_formed.fullmatch(last):
             return False
+        values = next(csv.reader([last], delimiter=self._delimiter, strict=True))
         return len(values) == len(self.header)
 
 

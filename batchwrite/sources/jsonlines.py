@@ -40,7 +40,7 @@ def _record(line: Line) -> Record:
     problem = line.problem
     if problem is None:
         try:
-            fields = parse_json(line.text or "")
+            fields = parse_json((line.text or "").rstrip("\r\n"))
         except ValueRefused as error:
             problem = str(error)
         else:

@@ -176,8 +176,8 @@ def _wide_splitter(carriage_return: bytes, line_feed: bytes) -> _Splitter:
         lines: list[bytes] = []
         start = 0
         while found := line.match(data, start):
-            if found.end() == len(data) and not at_end and found[0].endswith(carriage_return):
-                break
+            if not at_end and len(data) - found.end() < len(line_feed) and found[0].endswith(carriage_return):
+                break  # it may be the first half of a CRLF
             lines.append(found[0])
             start = found.end()
         return lines, data[start:]
