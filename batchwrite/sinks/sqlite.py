@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects import sqlite
 
-from batchwrite.errors import ItemRefused
 from batchwrite.sinks.dialects import DialectRules
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class SqliteRules(DialectRules):
         """Look for rows whose deferred foreign keys are broken; SQLite itself says only at COMMIT that there are some.
 
         Raises:
-            ItemRefused: There are some that were not there before.
+            sqlite3.IntegrityError: There are some that were not there before; it is the error of such a COMMIT.
         """
-        fresh = self._broken(connection) - self._broken_before
-        if fresh:
-            table = str(min(str(row[0]) for row in fresh))
-            raise ItemRefused("a foreign key has no matching row at the end of the transaction", table=table)
+        if self._broken(connection) - self._broken_before:
+            error = sqlite3.IntegrityError("FOREIGN KEY constraint failed")
+            error.sqlite_errorname = "SQLITE_CONSTRAINT_FOREIGNKEY"
+            raise error
 
     def _broken(self, connection: Connection) -> frozenset[tuple[Any, ...]]:
         return frozenset(tuple(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check"))

@@ -1,0 +1,176 @@
+"""Hypothesis strategies: tables with constraints of every kind, and items with writes of every kind, good and bad."""
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+
+NAMES = ("alpha", "beta", "gamma")
+KEYS = st.integers(1, 4)  # few, so that items meet
+
+
+@dataclass(frozen=True)
+class Mood:
+    """How much trouble the items are: a chunk in which most items fail never gets to show its bulk path."""
+
+    keys: int
+    methods: tuple[str, ...]
+    bad_one_in: int  # a row is bad once in so many times, never for 0
+
+
+MOODS = st.sampled_from(
+    [
+        Mood(keys=4, methods=("insert", "insert", "upsert", "update", "increment", "delete"), bad_one_in=5),
+        Mood(keys=6, methods=("upsert", "upsert", "increment", "update"), bad_one_in=0),
+        Mood(keys=12, methods=("insert", "insert", "upsert", "increment"), bad_one_in=20),
+        Mood(keys=7, methods=("insert", "insert", "upsert"), bad_one_in=0),
+        Mood(keys=4, methods=("upsert", "delete", "delete", "insert"), bad_one_in=0),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one generated table is like."""
+
+    parent: int | None  # position of the table it refers to; its own for a self-reference
+    ondelete: str | None
+    is_deferred: bool
+    is_unique: bool  # u is unique
+    is_value_required: bool  # v is not null
+
+
+@st.composite
+def shapes(draw, *, deferred: bool = False):
+    made = []
+    for position in range(draw(st.integers(1, 3))):
+        parent = draw(st.none() | st.integers(0, position) | st.integers(0, position))
+        made.append(
+            Shape(
+                parent=parent,
+                ondelete=draw(st.sampled_from([None, "CASCADE", "SET NULL"])),
+                is_deferred=deferred and draw(st.booleans()),
+                is_unique=draw(st.booleans()),
+                is_value_required=draw(st.booleans()),
+            )
+        )
+    return made
+
+
+def metadata_for(made: list[Shape]) -> MetaData:
+    """Tables of columns id; p (refers to the parent); u (maybe unique); v; n (to be incremented); c (checked, short)."""
+    metadata = MetaData()
+    for position, shape in enumerate(made):
+        columns = [
+            Column("id", Integer, primary_key=True, autoincrement=False),
+            Column("u", Integer),
+            Column("v", Integer, nullable=not shape.is_value_required),
+            Column("n", Integer, nullable=False, default=0),
+            Column("c", String(5), CheckConstraint("c <> 'bad'", name=f"ck_{NAMES[position]}")),
+        ]
+        if shape.parent is not None:
+            key = ForeignKey(
+                f"{NAMES[shape.parent]}.id",
+                ondelete=shape.ondelete,
+                deferrable=shape.is_deferred or None,
+                initially="DEFERRED" if shape.is_deferred else None,
+            )
+            columns.append(Column("p", Integer, key))
+        if shape.is_unique:
+            columns.append(UniqueConstraint("u", name=f"uq_{NAMES[position]}"))
+        Table(NAMES[position], metadata, *columns)
+    return metadata
+
+
+@st.composite
+def seeds(draw, made: list[Shape]):
+    """Rows that are there before, by position of the table: none, or all the small keys."""
+    if draw(st.booleans()):
+        return {}
+    return {
+        position: [{"id": key, "u": key, "v": 1, "n": 1} for key in range(1, 5)] for position, _ in enumerate(made)
+    }
+
+
+def plant_seeds(engine, metadata: MetaData, seeds) -> None:
+    with engine.begin() as connection:
+        for position, rows in seeds.items():
+            connection.execute(metadata.tables[NAMES[position]].insert(), rows)
+
+
+@st.composite
+def rows(draw, shape: Shape, mood: Mood):
+    keys = st.integers(1, mood.keys)
+    row = {"id": draw(keys), "v": draw(st.integers(0, 3))}
+    if draw(st.integers(0, 2)) == 0:
+        row["u"] = draw(st.none() | keys)
+    if shape.parent is not None and draw(st.booleans()):
+        row["p"] = draw(st.none() | keys | keys)
+    if draw(st.booleans()):
+        row["n"] = draw(st.integers(-3, 3))
+    return row
+
+
+BAD_VALUES = st.sampled_from([{"c": "bad"}, {"v": None}, {"n": None}, {"id": None}, {"n": 2**70}])
+
+
+@st.composite
+def writes(draw, made: list[Shape], mood: Mood):
+    """One call on the collector: method, position of the table, arguments, keyword arguments."""
+    position = draw(st.integers(0, len(made) - 1))
+    shape = made[position]
+    method = draw(st.sampled_from(mood.methods))
+    is_bad = bool(mood.bad_one_in) and draw(st.integers(1, mood.bad_one_in)) == 1
+    key = {"id": draw(KEYS)}
+    if shape.is_unique and draw(st.integers(0, 4)) == 0:
+        key = {"u": draw(KEYS)}
+    if method == "insert":
+        row = draw(rows(shape, mood))
+        return method, position, (row | draw(BAD_VALUES) if is_bad else row,), {}
+    if method == "upsert":
+        row = draw(rows(shape, mood))
+        if is_bad:
+            row["v"] = None
+        names = [name for name in row if name != "id"]
+        chosen = draw(st.none() | st.just(()) | st.lists(st.sampled_from(names), unique=True).map(tuple))
+        return method, position, (row,), {"set": chosen}
+    if method == "update":
+        columns = ["v", "v", "n", "u"] + (["p"] if shape.parent is not None else [])
+        changed = draw(st.lists(st.sampled_from(columns), min_size=1, max_size=2, unique=True))
+        return method, position, (key,), {name: draw(KEYS if not is_bad else st.none()) for name in changed}
+    if method == "increment":
+        return method, position, (key,), {"n": draw(st.integers(-3, 3))}
+    return method, position, (key,), {"missing_ok": draw(st.booleans())}
+
+
+@st.composite
+def item_lists(draw, made: list[Shape]):
+    """Items: each a list of writes, or what map does instead."""
+    mood = draw(MOODS)
+    one = st.lists(writes(made, mood), min_size=1, max_size=4)
+    few = st.lists(writes(made, mood), min_size=1, max_size=1)
+    other = st.sampled_from(["raise", "skip", "nothing"])
+    return draw(st.lists(one | few | few | few | few | other, min_size=1, max_size=12))
+
+
+def map_for(metadata: MetaData):
+    """The map function for generated items."""
+
+    def map_item(item, out):
+        if item == "raise":
+            raise ValueError("the item is not liked")
+        if item == "skip":
+            out.skip("not wanted")
+            return
+        for method, position, arguments, options in [] if item == "nothing" else item:
+            getattr(out, method)(metadata.tables[NAMES[position]], *arguments, **options)
+
+    return map_item
+
+
+def contents(engine, metadata: MetaData):
+    """Every row of every table."""
+    with engine.connect() as connection:
+        return {
+            name: sorted(connection.execute(table.select()).all(), key=repr) for name, table in metadata.tables.items()
+        }

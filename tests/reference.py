@@ -1,0 +1,93 @@
+"""The plain sequential writer that every promise is compared with: one item, one transaction, one statement a write."""
+
+from sqlalchemy import Engine, Table, and_, delete, insert, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+class Missing(Exception):
+    """A row to be changed does not exist."""
+
+
+def write_sequentially(engine: Engine, items, map_item) -> list[str]:
+    """What became of each item: `written`, `skipped`, or `failed` and by which code."""
+    outcomes = []
+    for item in items:
+        out = Recorder(engine.dialect.name)
+        try:
+            map_item(item, out)
+            if out.is_skipped or not out.writes:
+                outcomes.append("skipped")
+                continue
+            with engine.begin() as connection:
+                for _, _, is_key_unhit, statement in in_order(out.writes):
+                    rows = connection.execute(statement).rowcount
+                    if is_key_unhit(rows):
+                        raise Missing
+            outcomes.append("written")
+        except Exception as error:
+            outcomes.append(f"failed {code_of(error)}")
+    return outcomes
+
+
+class Recorder:
+    """Takes the same calls as the collector, and makes one statement of each."""
+
+    def __init__(self, dialect: str):
+        self.insert_with_conflict = {"postgresql": postgresql, "sqlite": sqlite}[dialect].insert
+        self.writes = []
+        self.is_skipped = False
+
+    def record(self, table: Table, statement, *, is_delete=False, is_key_unhit=lambda rows: False):
+        self.writes.append((is_delete, table, is_key_unhit, statement))
+
+    def insert(self, table, row):
+        self.record(table, insert(table).values(row))
+
+    def upsert(self, table, row, *, key=None, set=None):
+        key = key or [column.name for column in table.primary_key]
+        names = [name for name in row if name not in key] if set is None else set
+        statement = self.insert_with_conflict(table).values(row)
+        changes = {name: statement.excluded[name] for name in names}
+        conflict = {"index_elements": list(key)}
+        self.record(
+            table,
+            statement.on_conflict_do_update(**conflict, set_=changes)
+            if changes
+            else statement.on_conflict_do_nothing(**conflict),
+        )
+
+    def update(self, table, key, **values):
+        self.record(table, update(table).where(at(table, key)).values(values), is_key_unhit=lambda rows: rows != 1)
+
+    def increment(self, table, key, **deltas):
+        condition = and_(at(table, key), *(table.c[name].is_not(None) for name in deltas))
+        changes = {name: table.c[name] + delta for name, delta in deltas.items()}
+        self.record(table, update(table).where(condition).values(changes), is_key_unhit=lambda rows: rows != 1)
+
+    def delete(self, table, key, *, missing_ok=False):
+        unhit = (lambda rows: False) if missing_ok else (lambda rows: rows != 1)
+        self.record(table, delete(table).where(at(table, key)), is_delete=True, is_key_unhit=unhit)
+
+    def skip(self, reason=""):
+        self.is_skipped = True
+
+
+def at(table, key):
+    return and_(*(table.c[name] == value for name, value in key.items()))
+
+
+def in_order(writes):
+    """As recorded, but runs of deletes go children first, and the runs between them parents first."""
+    rank = {table: number for number, table in enumerate(writes[0][1].metadata.sorted_tables)}
+    ordered, run = [], []
+    for write in [*writes, None]:
+        if run and (write is None or write[0] != run[0][0]):
+            ordered += sorted(run, key=lambda write: rank[write[1]], reverse=run[0][0])
+            run = []
+        run.append(write)
+    return ordered
+
+
+def code_of(error) -> str:
+    original = getattr(error, "orig", error)
+    return getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None) or type(original).__name__

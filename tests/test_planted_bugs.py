@@ -1,0 +1,117 @@
+"""The property tests find bugs: each is planted into a copy of the sink, and the comparison must fail."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from test_promises import compare
+
+from batchwrite import planner
+from batchwrite.collector import Kind
+from batchwrite.plan import Plan, Segment
+from batchwrite.sinks.sql import SqlSink
+
+
+class LosesIncrements(SqlSink):
+    """Of several increments of one key only the last is applied."""
+
+    def _carry_out(self, connection, items):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(planner, "_exact_sum", lambda one, other: other)
+            super()._carry_out(connection, items)
+
+
+class TearsItems(SqlSink):
+    """An item that fails leaves behind what it had written before."""
+
+    def _write_group(self, connection, items, *, verify):
+        if len(items) > 1:
+            return super()._write_group(connection, items, verify=verify)
+        singles = [super(TearsItems, self)._write_group(connection, [[write]], verify=verify) for write in items[0]]
+        return next((fault for fault in singles if fault is not None), None)
+
+
+class KeepsSharesOfFailedItems(SqlSink):
+    """An item that fails is undone, but for its share of the increments."""
+
+    def _write_group(self, connection, items, *, verify):
+        fault = super()._write_group(connection, items, verify=verify)
+        shares = [write for write in items[0] if write.kind is Kind.INCREMENT] if len(items) == 1 else []
+        if fault is not None and shares:
+            super()._write_group(connection, [shares], verify=verify)
+        return fault
+
+
+class WritesLaterItemsFirst(SqlSink):
+    """A fallback goes from the last item to the first."""
+
+    def _write_each(self, items, go_on, *, verify):
+        report = super()._write_each(items[::-1], lambda number, fault: True, verify=verify)
+        return replace(report, faults={len(items) - 1 - number: fault for number, fault in report.faults.items()})
+
+
+class IgnoresMissingRows(SqlSink):
+    """An update of a row that does not exist is taken for done."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self._statements._require_rows = lambda connection, statement, writes, parameters: connection.execute(
+            statement, parameters
+        )
+
+
+class SortsWithoutSegments(SqlSink):
+    """All writes of a chunk are sorted by kind, whatever order their keys need."""
+
+    def _carry_out(self, connection, items):
+        def one_segment(items):
+            steps = [step for segment in planner.make_plan(items).segments for step in segment.steps]
+            ordered = sorted(steps, key=lambda step: (step.kind is Kind.DELETE, step.table.order, step.kind))
+            return Plan(segments=(Segment(steps=tuple(ordered)),))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("batchwrite.sinks.sql.make_plan", one_segment)
+            super()._carry_out(connection, items)
+
+
+class AsksNoProbes(SqlSink):
+    """A row may refer to one that only a later item creates."""
+
+    def _carry_out(self, connection, items):
+        def without_probes(items):
+            plan = planner.make_plan(items)
+            return Plan(segments=tuple(replace(segment, probes=(), refusal=None) for segment in plan.segments))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("batchwrite.sinks.sql.make_plan", without_probes)
+            super()._carry_out(connection, items)
+
+
+BUGS = [
+    LosesIncrements,
+    TearsItems,
+    KeepsSharesOfFailedItems,
+    WritesLaterItemsFirst,
+    IgnoresMissingRows,
+    SortsWithoutSegments,
+    AsksNoProbes,
+]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found(shared_engine, created, bug):
+    # Derandomised and not shrunk: the same examples every time, and the first that fails will do.
+    @settings(
+        max_examples=400,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=st.data())
+    def compared(data):
+        compare(shared_engine, created, data, sink=bug)
+
+    with pytest.raises(AssertionError, match="assert"):
+        compared()

@@ -1,0 +1,54 @@
+"""The promises, compared with the sequential reference on generated tables, items and bad items."""
+
+from generated import contents, item_lists, map_for, metadata_for, plant_seeds, seeds, shapes
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import write_sequentially
+
+from batchwrite import BatchWriter, OutcomeStatus
+
+
+def described(outcome) -> str:
+    """An outcome in the reference's words."""
+    if outcome.status is not OutcomeStatus.FAILED:
+        return str(outcome.status)
+    failure = outcome.failure
+    if failure.error_type == "ItemRefused" and "no row has this key" in failure.message:
+        return "failed Missing"
+    return f"failed {failure.sqlstate or failure.error_type}"
+
+
+def compare(engine, created, data, *, deferred=False, sink=None):
+    """Require that the library does what the reference does; `sink` stands in for the real one."""
+    made = data.draw(shapes(deferred=deferred))
+    before, items = data.draw(seeds(made)), data.draw(item_lists(made))
+    chunk_size = data.draw(st.integers(1, 13))
+    metadata = metadata_for(made)
+    map_item = map_for(metadata)
+    with created(engine, metadata):
+        plant_seeds(engine, metadata, before)
+        expected = write_sequentially(engine, items, map_item)
+        expected_rows = contents(engine, metadata)
+    with created(engine, metadata):
+        plant_seeds(engine, metadata, before)
+        writer = BatchWriter(engine, chunk_size=chunk_size)
+        if sink is not None:
+            writer._sink = sink(engine)
+        stream = writer.stream(items, map_item)
+        outcomes = [described(outcome) for outcome in stream]
+        rows = contents(engine, metadata)
+    assert outcomes == expected
+    assert rows == expected_rows
+    result = stream.result
+    assert result.received == len(items) == result.written + result.failed + result.skipped
+    assert result.written == expected.count("written")
+
+
+@given(data=st.data())
+def test_a_run_does_what_its_items_do_one_by_one(shared_engine, created, data):
+    compare(shared_engine, created, data)
+
+
+@given(data=st.data())
+def test_deferred_foreign_keys_are_blamed_on_the_right_item(shared_engine, created, data):
+    compare(shared_engine, created, data, deferred=True)
