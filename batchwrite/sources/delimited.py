@@ -98,7 +98,7 @@ class DelimitedReader:
         taken = self._feed.taken
         raw = taken[0].raw if len(taken) == 1 else b"".join(line.raw for line in taken)
         fields = None if problem else dict(zip(self.header, values, strict=True))
-        return Record(line=taken[0].number, raw=raw, fields=fields, problem=problem)
+        return Record(line=taken[0].number, lines=len(taken), raw=raw, fields=fields, problem=problem)
 
     def _next_values(self) -> tuple[list[str] | None, str | None]:
         """The next record's values and its problem; no values at the end, an empty list for a blank or damaged line."""

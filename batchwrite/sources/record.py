@@ -18,12 +18,14 @@ class Record:
 
     Attributes:
         line: Number of the physical line on which the record starts, from 1.
+        lines: Number of physical lines it takes up.
         raw: The record exactly as it came, line ends included; what a file of rejects is made of.
         fields: Its values by field name; `None` if the record is damaged.
         problem: What is wrong with it, in words that quote no value; `None` if nothing is.
     """
 
     line: int
+    lines: int = 1
     raw: bytes = field(repr=False)
     fields: dict[str, Any] | None = field(default=None, repr=False)
     problem: str | None = None

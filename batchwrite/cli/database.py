@@ -1,0 +1,92 @@
+"""Opening a database for a command, and finding a table in it."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import JSON, MetaData, Table, inspect
+from sqlalchemy.exc import NoSuchTableError, SAWarning, SQLAlchemyError
+
+from batchwrite.cli.errors import CommandError, WrongUsage, ending_with
+from batchwrite.errors import ConfigurationError
+from batchwrite.faults import classify
+from batchwrite.writer import create_engine_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine, Inspector
+
+_LISTED_TABLES = 20
+
+
+@contextmanager
+def open_database(url: str) -> Iterator[Engine]:
+    """An engine for a URL, disposed of at the end.
+
+    Raises:
+        WrongUsage: The URL cannot be used, or names a SQLite file that does not exist: none is made.
+    """
+    with ending_with(WrongUsage, ConfigurationError):
+        engine = create_engine_for(url)
+    path = sqlite_file(engine)
+    if path is not None and not path.exists():
+        raise WrongUsage(f"no such file: {path}")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def sqlite_file(engine: Engine) -> Path | None:
+    """The file of a SQLite database; `None` for one in memory, or of another kind."""
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or ":memory:" in name or engine.url.query.get("mode") == "memory":
+        return None
+    return Path(name.removeprefix("file:"))
+
+
+def reflect_table(engine: Engine, name: str) -> Table:
+    """The table of a name, `schema.table` or `table`, as the database describes it.
+
+    Raises:
+        CommandError: There is no such table (wrong usage), or the database cannot be reached (failed).
+    """
+    try:
+        with engine.connect() as connection, warnings.catch_warnings():
+            # A column of a type that SQLAlchemy does not know is fed with text: nothing to warn of.
+            warnings.simplefilter("ignore", SAWarning)
+            schema, table_name = _find_table(inspect(connection), name)
+            # Other tables are not looked at: there may be hundreds, and foreign keys are the database's to check.
+            table = Table(table_name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+    except NoSuchTableError as error:
+        raise WrongUsage(f"no table {name!r} in the database") from error
+    except (SQLAlchemyError, OSError) as error:
+        message = classify(error, scrub=engine.url.password).message
+        raise CommandError(f"cannot use the database: {message}") from error
+    for column in table.columns:
+        if isinstance(column.type, JSON):
+            column.type.none_as_null = True  # a field without a value is NULL, here as in every other column
+    return table
+
+
+def _find_table(inspector: Inspector, name: str) -> tuple[str | None, str]:
+    """Schema and table; looked up among those that exist, since a dot may also belong to a name."""
+    present = _tables(inspector, None)
+    if name in present:
+        return None, name
+    schemas = inspector.get_schema_names()
+    for position, character in enumerate(name):
+        schema, table = name[:position], name[position + 1 :]
+        if character == "." and schema in schemas and table in _tables(inspector, schema):
+            return schema, table
+    listed = ", ".join(map(repr, present[:_LISTED_TABLES])) or "none"
+    more = f" and {len(present) - _LISTED_TABLES} more" if len(present) > _LISTED_TABLES else ""
+    raise WrongUsage(f"no table {name!r} in the database; its tables are: {listed}{more}")
+
+
+def _tables(inspector: Inspector, schema: str | None) -> list[str]:
+    return sorted({*inspector.get_table_names(schema), *inspector.get_view_names(schema)})

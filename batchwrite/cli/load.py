@@ -1,0 +1,328 @@
+"""`batchwrite load`: a file into a table."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from batchwrite.cli.database import open_database, reflect_table, sqlite_file
+from batchwrite.cli.errors import PARTIAL_SUCCESS, CommandError, WrongUsage, ending_with
+from batchwrite.cli.rejects import described, reasons_path, rejects_at
+from batchwrite.cli.render import print_summary, progress, rate, write_stdout
+from batchwrite.cli.signals import interruption
+from batchwrite.errors import ConfigurationError, SourceError
+from batchwrite.result import OutcomeStatus, Status
+from batchwrite.sources import DelimitedReader, InputUnreadable, JsonLinesReader, LineReader, RecordMapper, open_input
+from batchwrite.sources.files import COMPRESSION_SUFFIXES
+from batchwrite.writer import BatchWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import Engine
+
+    from batchwrite.cli.rejects import Rejects
+    from batchwrite.cli.render import Tick
+    from batchwrite.result import BatchResult, ItemFailure, ItemOutcome
+    from batchwrite.sources import InputFile, Record
+    from batchwrite.writer import ItemStream
+
+_JSON_SUFFIXES = {".jsonl", ".ndjson", ".jsonlines", ".json"}
+_TAB_SUFFIXES = {".tsv", ".tab"}
+_EXIT_STATUS = {Status.SUCCESS: 0, Status.PARTIAL_SUCCESS: PARTIAL_SUCCESS}
+_ENDINGS_AS_ASKED = {"interrupted", "caller", "failure_limit"}
+"""Reasons of an early end that are no errors: the summary tells of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What the command line said; see the help texts of `load`."""
+
+    file: str
+    url: str
+    table: str
+    format: str | None
+    mapping: tuple[str, ...]
+    ignore: tuple[str, ...]
+    delimiter: str | None
+    encoding: str
+    null: str | None
+    chunk_size: int
+    max_failures: int | None
+    on_failure: Literal["continue", "stop"]
+    rejects: Path | None
+    as_json: bool
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the file's name, that of a compression left out."""
+        path = PurePath(self.file.lower())
+        return (PurePath(path.stem) if path.suffix in COMPRESSION_SUFFIXES else path).suffix
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the input is JSON lines."""
+        return self.suffix in _JSON_SUFFIXES if self.format is None else self.format == "jsonl"
+
+    @property
+    def separator(self) -> str:
+        """The character between fields."""
+        named = {"tab": "\t", r"\t": "\t", None: "\t" if self.suffix in _TAB_SUFFIXES else ","}
+        return named.get(self.delimiter, self.delimiter or "")
+
+    def field_by_column(self) -> dict[str, str]:
+        """What `--map` said.
+
+        Raises:
+            WrongUsage: It isn't `column=field`, or names a column twice.
+        """
+        fields: dict[str, str] = {}
+        for pair in self.mapping:
+            column, equals, field = pair.partition("=")
+            if not (column and equals and field):
+                raise WrongUsage(f"--map asks for column=field, not {pair!r}")
+            if column in fields:
+                raise WrongUsage(f"--map feeds the column {column!r} twice")
+            fields[column] = field
+        return fields
+
+
+@click.command(short_help="Load a file into a table.")
+@click.argument("file", metavar="FILE")
+@click.option("--to", "url", metavar="URL", required=True, help="The database, as dialect://user@host:port/database.")
+@click.option("--table", metavar="NAME", required=True, help="The table, which must exist: NAME or SCHEMA.NAME.")
+@click.option(
+    "--format",
+    type=click.Choice(["csv", "jsonl"]),
+    help="What FILE holds: delimited text whose first line is a header, or one JSON object a line.  "
+    "[default: by the name of FILE, csv for standard input]",
+)
+@click.option(
+    "--map",
+    "mapping",
+    metavar="COLUMN=FIELD",
+    multiple=True,
+    help="Feed COLUMN from FIELD; may be repeated.  [default: a field feeds the column of its own name]",
+)
+@click.option(
+    "--ignore",
+    metavar="FIELD",
+    multiple=True,
+    help="Leave FIELD out; may be repeated.  [default: no field is left out]",
+)
+@click.option(
+    "--delimiter", metavar="CHARACTER", help="What stands between fields; 'tab' is a tab.  [default: ',', tab for .tsv]"
+)
+@click.option(
+    "--encoding", metavar="NAME", default="utf-8", show_default=True, help="The encoding; a byte order mark is skipped."
+)
+@click.option(
+    "--null",
+    metavar="TEXT",
+    help="The text that means NULL, in every column.  [default: nothing at all, except in columns of text]",
+)
+@click.option(
+    "--chunk-size", type=click.IntRange(min=1), default=1_000, show_default=True, help="Most lines in one transaction."
+)
+@click.option(
+    "--max-failures",
+    type=click.IntRange(min=0),
+    help="End the load when more lines than this have failed.  [default: no limit]",
+)
+@click.option(
+    "--on-failure",
+    type=click.Choice(["continue", "stop"]),
+    default="continue",
+    show_default=True,
+    help="Whether to go on after a line that fails.",
+)
+@click.option(
+    "--rejects",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Write the failed lines to PATH, as they came, and the reasons to PATH.reasons.jsonl; neither is there "
+    "after a load without failures.  [default: not written]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.  [default: as text]")
+@click.pass_context
+def load(context: click.Context, /, **options: Any) -> None:
+    """Load FILE (- for standard input) into an existing table.
+
+    FILE is delimited text with a header, or JSON lines; plain or compressed with gzip, xz, bzip2 or zstd. Every line is
+    a row, read as the columns' types ask. Lines that cannot be loaded are told, the others are committed.
+
+    Exit status: 0 success, 1 failed or ended early, 2 wrong usage, 3 some lines failed.
+    """
+    context.exit(run_load(LoadOptions(**options)))
+
+
+def run_load(options: LoadOptions) -> int:
+    """Carry out the command and print its result.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        CommandError: The load could not begin, or not be carried on; what was committed stays.
+    """
+    mapping = options.field_by_column()
+    if options.is_json and options.delimiter is not None:
+        raise WrongUsage("--delimiter goes with --format csv")
+    with _opened(options.file) as source, open_database(options.url) as engine:
+        table = reflect_table(engine, options.table)
+        with ending_with(WrongUsage, ConfigurationError), ending_with(CommandError, InputUnreadable):
+            writer = BatchWriter(
+                engine,
+                chunk_size=options.chunk_size,
+                max_failures=options.max_failures,
+                on_failure=options.on_failure,
+            )
+            mapper = RecordMapper(
+                table, mapping=mapping, ignore=options.ignore, null=options.null, json=options.is_json
+            )
+            reader = _open_reader(source, options, mapper)
+        with _rejects(options, reader.preamble, engine) as rejects:
+            follower = _Follower(rejects)
+            with interruption() as interrupted:
+                stream = writer.stream(interrupted.watch(reader), mapper)
+                with progress(f"loading {table.fullname}", total=source.size, position=lambda: source.position) as tick:
+                    follower.follow(stream, tick)
+    return _give(follower.explained(stream.result), follower, options, table.fullname)
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[InputFile]:
+    with ExitStack() as stack:
+        with ending_with(WrongUsage, InputUnreadable):
+            source = stack.enter_context(open_input(file))
+        yield source
+
+
+def _open_reader(source: InputFile, options: LoadOptions, mapper: RecordMapper) -> DelimitedReader | JsonLinesReader:
+    lines = LineReader(source, options.encoding)
+    if options.is_json:
+        return JsonLinesReader(lines)
+    reader = DelimitedReader(lines, delimiter=options.separator)
+    mapper.check_fields(reader.header)
+    return reader
+
+
+def _rejects(options: LoadOptions, preamble: bytes, engine: Engine) -> AbstractContextManager[Rejects | None]:
+    if options.rejects is None:
+        return nullcontext()
+    database = sqlite_file(engine)
+    protected = [Path(options.file), *([database] if database else [])]
+    return rejects_at(options.rejects, preamble, unlike=protected)
+
+
+class _Follower:
+    """Follows a stream to its end: writes the rejects, and notes what the result does not know of lines.
+
+    Attributes:
+        error: What went wrong outside of the database, if anything did.
+        next_line: The first line that was not attempted; all that follow were not either.
+        unknown_lines: The first and the last line of which it is not known whether they landed.
+    """
+
+    def __init__(self, rejects: Rejects | None) -> None:
+        self._rejects = rejects
+        self._count = 0
+        self._failed = 0
+        self._attempted_to_the_last = True
+        self.error: str | None = None
+        self.next_line: int | None = None
+        self.unknown_lines: tuple[int, int] | None = None
+
+    def follow(self, stream: ItemStream, tick: Tick) -> None:
+        """Take all outcomes; how the stream ended is in its result, and in `error`."""
+        try:
+            for outcome in stream:
+                self._note(outcome)
+                if self.error:
+                    stream.stop()
+                tick(self._count, self._failed)
+        except SourceError as error:
+            self.error = str(error.__cause__ if isinstance(error.__cause__, InputUnreadable) else error)
+        except KeyboardInterrupt:
+            stream.stop()  # for the second Ctrl-C; after a `RunInterrupted` the stream has ended
+
+    def explained(self, result: BatchResult) -> BatchResult:
+        """The result, with the error that this knows better than the engine."""
+        if self.error is None or result.abort is None:
+            return result
+        return replace(result, abort=replace(result.abort, message=self.error))
+
+    def _note(self, outcome: ItemOutcome) -> None:
+        record: Record = outcome.item
+        self._count += 1
+        if outcome.failure is not None:
+            self._failed += 1
+            self._reject(outcome.failure)
+        elif outcome.status is OutcomeStatus.UNKNOWN:
+            self.unknown_lines = (self.unknown_lines[0] if self.unknown_lines else record.line, record.line)
+        if outcome.status is not OutcomeStatus.UNATTEMPTED:
+            self.next_line = record.line + record.lines
+        elif self._attempted_to_the_last:
+            self._attempted_to_the_last = False
+            self.next_line = record.line
+
+    def _reject(self, failure: ItemFailure) -> None:
+        if self._rejects is None or self.error:
+            return
+        try:
+            self._rejects.write(failure)
+        except OSError as error:
+            self.error = f"cannot write the rejects, from line {failure.item.line} on: {error.strerror}"
+
+
+def _give(result: BatchResult, follower: _Follower, options: LoadOptions, table: str) -> int:
+    """Print the result; the exit status.
+
+    Raises:
+        CommandError: After that, if something ended the run that a person may be able to mend.
+    """
+    rejects = options.rejects if result.failed else None
+    stopped = result.abort is not None
+    if options.as_json:
+        document = result.to_dict() | {
+            "file": options.file,
+            "table": table,
+            "rate": round(rate(result), 1),
+            "failures": [described(failure) for failure in result.failures],
+            "next_line": follower.next_line if stopped else None,
+            "unknown_lines": follower.unknown_lines,
+            "rejects": str(rejects) if rejects else None,
+            "reasons": str(reasons_path(rejects)) if rejects else None,
+        }
+        write_stdout(json.dumps(document) + "\n")
+    else:
+        _print(result, follower, table, rejects)
+    if follower.error is not None:
+        raise CommandError(follower.error)
+    if result.abort is not None and result.abort.reason not in _ENDINGS_AS_ASKED:
+        raise CommandError(result.abort.message)
+    return _EXIT_STATUS.get(result.status, CommandError.exit_code)
+
+
+def _print(result: BatchResult, follower: _Follower, table: str, rejects: Path | None) -> None:
+    console = Console()
+    with console.capture() as captured:
+        print_summary(result, console, target=table, place=lambda failure: f"line {failure.item.line:,}")
+        notes = []
+        if result.abort and follower.next_line:
+            notes.append(f"not attempted: line {follower.next_line:,} and all that follow")
+        if follower.unknown_lines:
+            notes.append("may have landed or not: lines {:,} to {:,}".format(*follower.unknown_lines))
+        if rejects:
+            notes.append(f"rejects: {rejects}, the reasons: {reasons_path(rejects)}")
+        for note in notes:
+            console.print(Text(note), soft_wrap=True)
+    write_stdout(captured.get())
