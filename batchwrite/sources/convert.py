@@ -16,7 +16,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, Enum, String
+from sqlalchemy import ARRAY, JSON, DateTime, Enum, String, Time
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.types import NullType, TypeEngine
 
@@ -60,8 +60,7 @@ def text_converter(column_type: TypeEngine[Any]) -> Converter:
         array = json_converter(plain)
         return lambda text: array(parse_json(text))
     converter = _by_python_type(plain, _FROM_TEXT, _text)
-    keeps_zone = getattr(plain, "timezone", True)
-    return converter if keeps_zone else _without_zone(converter)
+    return _without_zone(converter) if isinstance(plain, DateTime | Time) and not plain.timezone else converter
 
 
 def json_converter(column_type: TypeEngine[Any]) -> Converter:
@@ -340,8 +339,8 @@ def _plain_json(value: Any) -> Any:
     return value
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueRefused(f"{name} is not JSON")
+def _refuse_constant(_name: str) -> Any:
+    raise ValueRefused("not JSON: neither NaN nor Infinity is")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
