@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from batchwrite.collector import Write
     from batchwrite.result import ItemFailure
+
+_SMALL_TYPES = frozenset({int, float, bool, Decimal, date, datetime, type(None)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,7 @@ class ChunkBuilder:
 
         Two where the entry is too large for the chunk so far, and so large that it fills the next by itself.
         """
-        size = sum(map(_size, (write.values for write in entry.writes)))
+        size = sum(_row_size(write.values) for write in entry.writes)
         limits = self._limits
         overflows = self._rows + len(entry.writes) > limits.rows or self._bytes + size > limits.bytes
         full = self.cut() if overflows else []
@@ -132,6 +136,20 @@ class ChunkBuilder:
             or self._bytes >= limits.bytes
             or (limits.seconds is not None and self._clock() - self._started >= limits.seconds)
         )
+
+
+def _row_size(values: Mapping[str, Any]) -> int:
+    """Estimated bytes of a row: `_size`, with the usual types looked at first because every row comes by here."""
+    size = 0
+    for value in values.values():
+        kind = type(value)
+        if kind is str or kind is bytes:
+            size += len(value)
+        elif kind in _SMALL_TYPES:
+            size += 8
+        else:
+            size += _size(value)
+    return size
 
 
 def _size(value: Any) -> int:

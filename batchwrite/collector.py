@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from batchwrite.table import TableInfo, Target
 
+_PLAIN_KEY_TYPES = frozenset({int, str, bytes})
+
 
 class Kind(IntEnum):
     """The kinds of write, in the order in which a chunk applies them to one table."""
@@ -247,6 +249,8 @@ def _key(target: Target, key: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple
     columns = tuple(key) if len(key) == 1 else tuple(column for column in target.table.columns if column in key)
     values = tuple(key[column] for column in columns)
     for column, value in zip(columns, values, strict=True):
+        if type(value) in _PLAIN_KEY_TYPES:
+            continue
         problem = _key_problem(value, target.table.is_expression)
         if problem:
             raise ItemRefused(f"the key column {column} is {problem}", table=target.table.name, column=column)

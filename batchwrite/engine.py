@@ -17,6 +17,7 @@ from batchwrite.chunk import Chunk, ChunkBuilder, ChunkLimits, Entry, Skipped
 from batchwrite.collector import Collector
 from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed
+from batchwrite.plan import in_order
 from batchwrite.result import (
     Abort,
     BatchResult,
@@ -244,7 +245,7 @@ class Run:
         elif skip_reason is not None:
             entry = Entry(item, [], Skipped(skip_reason))
         else:
-            entry = Entry(item, writes, None if writes else Skipped("nothing to write"))
+            entry = Entry(item, in_order(writes), None if writes else Skipped("nothing to write"))
         chunks = self._builder.add(entry)
         if is_last:
             chunks += self._builder.cut()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from batchwrite.collector import Kind, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from batchwrite.table import TableInfo
 
@@ -82,13 +82,15 @@ class Plan:
         return next((segment.refusal for segment in self.segments if segment.refusal), None)
 
 
-def in_order(writes: Sequence[Write]) -> Sequence[Write]:
+def in_order(writes: list[Write]) -> list[Write]:
     """One item's writes in the order that they are carried out when it is written by itself.
 
     As recorded, but that runs of deletes go children first, and the runs between them parents first.
     """
     if len(writes) < 2:
         return writes
+    if all(write.kind is not Kind.DELETE for write in writes):
+        return _sorted_run(writes)
     ordered: list[Write] = []
     run: list[Write] = []
     for write in writes:

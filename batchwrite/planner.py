@@ -5,29 +5,32 @@ from __future__ import annotations
 import decimal
 import math
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from batchwrite.collector import Kind, Write
-from batchwrite.plan import Plan, Probe, Segment, Step, in_order, sorted_by_key
+from batchwrite.plan import Plan, Probe, Segment, Step, sorted_by_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from batchwrite.table import ForeignKeyInfo, TableInfo
 
 # Sums are exact or not made at all: the default context would round to 28 digits without a word.
 _EXACT = decimal.Context(prec=1_000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
 
-_PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes, Decimal})
+# Types that are certainly data and no SQL expression.
+_PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID})
 
 
 def make_plan(items: Iterable[Sequence[Write]]) -> Plan:
-    """The plan for the writes of items, in input order."""
+    """The plan for the writes of items, in input order; each item's writes as `plan.in_order` gives them."""
     segments: list[Segment] = []
     building = _SegmentBuilder()
     for position, writes in enumerate(items):
-        for write in in_order(writes):
+        for write in writes:
             if not building.accept(position, write):
                 segments.append(building.finish())
                 building = _SegmentBuilder()
@@ -41,17 +44,16 @@ def _stands_alone(write: Write) -> bool:
 
     So it is where a value is computed from rows, and where the columns that name a row change.
     """
-    values = write.values
-    if not _PLAIN_TYPES.issuperset(map(type, values.values())) and any(map(write.table.reads_rows, values.values())):
+    values = write.values.values()
+    if not _PLAIN_TYPES.issuperset(map(type, values)) and any(map(write.table.reads_rows, values)):
         return True
     if write.kind is Kind.INSERT or write.kind is Kind.DELETE:
         return False
-    table = write.table
-    naming = {*table.primary_key, *table.referenced, *write.key_columns}
-    return not naming.isdisjoint(_changed_columns(write))
+    changed = _changed_columns(write)
+    return not write.table.identity_columns.isdisjoint(changed) or any(name in changed for name in write.key_columns)
 
 
-def _changed_columns(write: Write) -> Iterable[str]:
+def _changed_columns(write: Write) -> Collection[str]:
     """The columns that a write may change in a row that exists."""
     return write.set_columns if write.kind is Kind.UPSERT else write.values
 
@@ -241,32 +243,22 @@ class _TableState:
         upserts = [(state.position, state.upsert) for state in self.keys.values() if state.upsert is not None]
         for position, write in [*self.inserts, *upserts]:
             try:
-                key = tuple(write.values[column] for column in columns)
+                key = tuple([write.values[column] for column in columns])
                 made[key] = min(position, made.get(key, position))
             except (KeyError, TypeError):  # generated, so that no item can refer to it; or not comparable
                 continue
         return made
 
-    def references(self, foreign_key: ForeignKeyInfo) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
-        """Position and values of every reference that rows here make; no values where they cannot be known."""
-        columns = foreign_key.columns
+    def referring_rows(self, columns: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, Any], frozenset[str]]]:
+        """Position and values of every row that may refer to another, and which columns may hold what is not given."""
+        generated = self.table.generated
         for position, write in self.inserts:
-            yield from self._reference(position, columns, write.values, generated=self.table.generated)
+            yield position, write.values, generated
         for state in self.keys.values():
             if state.upsert is not None:
-                yield from self._reference(state.position, columns, state.upsert.values, generated=self.table.generated)
+                yield state.position, state.upsert.values, generated
             if not state.updates.keys().isdisjoint(columns):
-                yield from self._reference(state.position, columns, state.updates, generated=frozenset(columns))
-
-    def _reference(
-        self, position: int, columns: tuple[str, ...], values: Mapping[str, Any], *, generated: frozenset[str]
-    ) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
-        if any(column not in values and column in generated for column in columns):
-            yield position, None
-            return
-        key = tuple(values.get(column) for column in columns)
-        if None not in key:  # a foreign key that is NULL in part refers to nothing
-            yield position, None if any(map(self.table.is_expression, key)) else key
+                yield state.position, state.updates, frozenset(columns)
 
 
 class _SegmentBuilder:
@@ -333,11 +325,22 @@ def _created_too_late(
     if not created:
         return []
     last = max(created.values())
+    columns = foreign_key.columns
     needed: dict[tuple[Any, ...], None] = {}
-    for position, key in child.references(foreign_key):
-        if key is None:
-            if position < last:
+    for position, values, unknown in child.referring_rows(columns):
+        if position >= last:
+            continue
+        try:
+            key = tuple([values[column] for column in columns])
+            is_known = created.get(key, -1) <= position
+        except KeyError:
+            if any(column in unknown for column in columns if column not in values):
                 return None
-        elif created.get(key, -1) > position:
+            continue  # NULL in part: it refers to nothing
+        except TypeError:  # a value that cannot be compared with others
+            return None
+        if any(map(child.table.is_expression, key)):
+            return None
+        if not is_known and None not in key:
             needed[key] = None
     return list(needed)

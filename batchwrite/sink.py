@@ -28,7 +28,7 @@ class EachReport:
 
 
 class Sink(Catalog, Protocol):
-    """A target for chunks. `items` are the writes of consecutive items, in input order.
+    """A target for chunks. `items` are the writes of consecutive items, in input order, each item's as `plan.in_order`.
 
     Both ways of writing are one transaction and raise `FlushFailed` with a classified fault; nothing of the items is
     kept then, but for a fault `in_doubt`, where it is not known. Any other exception (Ctrl-C, say) means that

@@ -44,7 +44,9 @@ class TableInfo:
         integers: Its columns of whole numbers.
         not_addable: Its columns to which nothing can be added (texts, booleans, JSON, …).
         depth: Length of the longest chain of parents above it: tables are written in this order.
-        family: The same object for all tables that foreign keys connect, in either direction.
+        family: The same value for all tables that foreign keys connect, in either direction.
+        order: Sort key of the one fixed order of tables: parents first, then by name, in every process.
+        identity_columns: Its columns by which its own primary key, or other tables, know a row.
         is_expression: Whether a value is an SQL expression and not data.
         reads_rows: Whether a value is an SQL expression that depends on what tables hold at that moment.
     """
@@ -65,13 +67,14 @@ class TableInfo:
     not_addable: frozenset[str] = frozenset()
     depth: int = 0
     family: Any = field(default=None, repr=False)
+    order: tuple[int, str] = field(init=False, repr=False)
+    identity_columns: frozenset[str] = field(init=False, repr=False)
     is_expression: Callable[[Any], bool] = field(default=lambda _value: False, repr=False)
     reads_rows: Callable[[Any], bool] = field(default=lambda _value: False, repr=False)
 
-    @property
-    def order(self) -> tuple[int, str]:
-        """Sort key of the one fixed order of tables: parents first, then by name, in every process."""
-        return (self.depth, self.name)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", (self.depth, self.name))
+        object.__setattr__(self, "identity_columns", self.referenced.union(self.primary_key))
 
     @property
     def is_self_referencing(self) -> bool:
@@ -84,9 +87,10 @@ class TableInfo:
 
     def could_be_inserted(self, values: Mapping[str, Any]) -> bool:
         """Whether a row with these values has one for every column that needs one."""
-        return all(
-            column in self.generated if column not in values else values[column] is not None for column in self.not_null
-        )
+        for column in self.not_null:
+            if values.get(column) is None and (column in values or column not in self.generated):
+                return False
+        return True
 
     def columns_of(self, constraint: str) -> tuple[str, ...]:
         """The columns of a constraint as far as is declared; a primary key without a name gets PostgreSQL's."""

@@ -60,7 +60,7 @@ def shapes(draw, *, deferred: bool = False):
 
 
 def metadata_for(made: list[Shape]) -> MetaData:
-    """Tables of columns id; p (refers to the parent); u (maybe unique); v; n (to be incremented); c (checked, short)."""
+    """Tables of columns id; p (refers to the parent); u (maybe unique); v; n (incremented); c (checked, short)."""
     metadata = MetaData()
     for position, shape in enumerate(made):
         columns = [

@@ -43,7 +43,7 @@ class Recorder:
     def insert(self, table, row):
         self.record(table, insert(table).values(row))
 
-    def upsert(self, table, row, *, key=None, set=None):
+    def upsert(self, table, row, *, key=None, set=None):  # noqa: A002 - as the collector has it
         key = key or [column.name for column in table.primary_key]
         names = [name for name in row if name not in key] if set is None else set
         statement = self.insert_with_conflict(table).values(row)

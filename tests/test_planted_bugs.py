@@ -25,29 +25,29 @@ class LosesIncrements(SqlSink):
 class TearsItems(SqlSink):
     """An item that fails leaves behind what it had written before."""
 
-    def _write_group(self, connection, items, *, verify):
+    def _write_group(self, connection, items):
         if len(items) > 1:
-            return super()._write_group(connection, items, verify=verify)
-        singles = [super(TearsItems, self)._write_group(connection, [[write]], verify=verify) for write in items[0]]
+            return super()._write_group(connection, items)
+        singles = [super(TearsItems, self)._write_group(connection, [[write]]) for write in items[0]]
         return next((fault for fault in singles if fault is not None), None)
 
 
 class KeepsSharesOfFailedItems(SqlSink):
     """An item that fails is undone, but for its share of the increments."""
 
-    def _write_group(self, connection, items, *, verify):
-        fault = super()._write_group(connection, items, verify=verify)
+    def _write_group(self, connection, items):
+        fault = super()._write_group(connection, items)
         shares = [write for write in items[0] if write.kind is Kind.INCREMENT] if len(items) == 1 else []
         if fault is not None and shares:
-            super()._write_group(connection, [shares], verify=verify)
+            super()._write_group(connection, [shares])
         return fault
 
 
 class WritesLaterItemsFirst(SqlSink):
     """A fallback goes from the last item to the first."""
 
-    def _write_each(self, items, go_on, *, verify):
-        report = super()._write_each(items[::-1], lambda number, fault: True, verify=verify)
+    def write_each(self, items, go_on):
+        report = super().write_each(items[::-1], lambda number, fault: True)
         return replace(report, faults={len(items) - 1 - number: fault for number, fault in report.faults.items()})
 
 

@@ -45,17 +45,14 @@ class DialectRules:
     def before_bulk(self, connection: Connection) -> None:
         """Make sure that a bulk write meets its constraints no later than its items one by one would."""
 
+    def begin_fallback(self, connection: Connection) -> None:
+        """Called before items are written one by one."""
+
     def begin_item(self, connection: Connection) -> None:
         """Called in an item's savepoint before its writes."""
 
     def end_item(self, connection: Connection) -> None:
         """Raise now what would be raised when the item's own transaction was committed."""
-
-    def begin_verified(self, connection: Connection) -> None:
-        """Called before the items are written by a fallback that has to check each for what only COMMIT has refused."""
-
-    def verify(self, connection: Connection) -> None:
-        """Raise if COMMIT would refuse what has been written since `begin_verified`."""
 
     def before_commit(self, connection: Connection) -> None:
         """Raise unless a COMMIT now would commit."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from batchwrite.collector import Kind, Write
 from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify
-from batchwrite.plan import Step, in_order
+from batchwrite.plan import Step
 from batchwrite.planner import make_plan
 from batchwrite.sink import EachReport
 from batchwrite.sinks.dialects import rules_for
@@ -71,13 +71,29 @@ class SqlSink(SqlCatalog):
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
-        try:
-            return self._write_each(items, go_on, verify=False)
-        except FlushFailed as error:
-            if error.fault.kind is not FaultKind.ITEM:
-                raise
-            # COMMIT has refused what every savepoint had accepted: check each item for what waits until then.
-            return self._write_each(items, go_on, verify=True)
+        # Ever smaller groups of neighbours, so that good items cost little and bad ones are found alone. In order,
+        # whatever the group: an item is written when all before it are decided, so that the earlier of two that
+        # exclude each other wins.
+        faults: dict[int, Fault] = {}
+        reached = 0
+        with self._transaction() as connection:
+            self._rules.begin_fallback(connection)
+            self._try(connection, lambda: self._lock(connection, items, only_if_several=False))
+            waiting = self._first_groups(len(items))
+            while waiting:
+                start, stop = waiting.pop()
+                fault = self._write_group(connection, items[start:stop])
+                if fault is not None and stop - start > 1:
+                    middle = (start + stop) // 2
+                    waiting += [(middle, stop), (start, middle)]
+                    continue
+                reached = stop
+                if fault is not None:
+                    faults[start] = fault
+                    if not go_on(start, fault):
+                        break
+        self._bad_share = len(faults) / max(1, reached)
+        return EachReport(faults=faults, reached=reached)
 
     # ---- the transaction
 
@@ -175,42 +191,12 @@ class SqlSink(SqlCatalog):
 
     # ---- fallback
 
-    def _write_each(
-        self, items: Sequence[Sequence[Write]], go_on: Callable[[int, Fault], bool], *, verify: bool
-    ) -> EachReport:
-        """Write ever smaller groups of neighbours, so that good items cost little and bad ones are found alone.
-
-        In order, whatever the group: an item is written when all before it are decided, so that the earlier of two
-        that exclude each other wins.
-        """
-        faults: dict[int, Fault] = {}
-        reached = 0
-        with self._transaction() as connection:
-            if verify:
-                self._rules.begin_verified(connection)
-            self._try(connection, lambda: self._lock(connection, items, only_if_several=False))
-            waiting = self._first_groups(len(items))
-            while waiting:
-                start, stop = waiting.pop()
-                fault = self._write_group(connection, items[start:stop], verify=verify)
-                if fault is not None and stop - start > 1:
-                    middle = (start + stop) // 2
-                    waiting += [(middle, stop), (start, middle)]
-                    continue
-                reached = stop
-                if fault is not None:
-                    faults[start] = fault
-                    if not go_on(start, fault):
-                        break
-        self._bad_share = len(faults) / max(1, reached)
-        return EachReport(faults=faults, reached=reached)
-
     def _first_groups(self, count: int) -> list[tuple[int, int]]:
         """Groups to begin with, last first: so large that half are clean if this chunk is like the one before."""
         size = max(1, min((count + 1) // 2, int(0.7 / self._bad_share) if self._bad_share else count))
         return [(start, min(start + size, count)) for start in range(0, count, size)][::-1]
 
-    def _write_group(self, connection: Connection, items: Sequence[Sequence[Write]], *, verify: bool) -> Fault | None:
+    def _write_group(self, connection: Connection, items: Sequence[Sequence[Write]]) -> Fault | None:
         """Write neighbours under one savepoint; the item fault that undid them, if any."""
 
         def write() -> None:
@@ -218,15 +204,10 @@ class SqlSink(SqlCatalog):
             if len(items) > 1:
                 self._carry_out(connection, items)
             else:
-                for single in in_order(items[0]):
+                for single in items[0]:
                     self._run(connection, Step(kind=single.kind, table=single.table, writes=(single,)))
 
-        def check() -> None:
-            self._rules.end_item(connection)
-            if verify:
-                self._rules.verify(connection)
-
-        return self._try(connection, write, check)
+        return self._try(connection, write, lambda: self._rules.end_item(connection))
 
     def _try(
         self, connection: Connection, write: Callable[[], None], check: Callable[[], None] | None = None

@@ -21,6 +21,7 @@ class SqliteRules(DialectRules):
 
     def __init__(self) -> None:
         self._isolation_levels: weakref.WeakKeyDictionary[Connection, Any] = weakref.WeakKeyDictionary()
+        self._deferring: tuple[str, ...] = ()
         self._broken_before: frozenset[tuple[Any, ...]] = frozenset()
 
     def begin(self, connection: Connection) -> None:
@@ -53,23 +54,37 @@ class SqliteRules(DialectRules):
         if raw.in_transaction:
             raw.rollback()
 
-    def begin_verified(self, connection: Connection) -> None:
-        """Note the rows whose foreign keys are broken already: they are no item's fault."""
+    def begin_fallback(self, connection: Connection) -> None:
+        """Find the tables whose foreign keys wait for COMMIT, and the rows in them that are broken already.
+
+        Those rows are no item's fault.
+        """
+        tables = connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%DEFERRED%'"
+        )
+        self._deferring = tuple(str(name) for (name,) in tables)
         self._broken_before = self._broken(connection)
 
-    def verify(self, connection: Connection) -> None:
+    def end_item(self, connection: Connection) -> None:
         """Look for rows whose deferred foreign keys are broken; SQLite itself says only at COMMIT that there are some.
+
+        The whole table is looked at each time: slow for a large one, but nothing else tells.
 
         Raises:
             sqlite3.IntegrityError: There are some that were not there before; it is the error of such a COMMIT.
         """
-        if self._broken(connection) - self._broken_before:
+        if self._deferring and self._broken(connection) - self._broken_before:
             error = sqlite3.IntegrityError("FOREIGN KEY constraint failed")
             error.sqlite_errorname = "SQLITE_CONSTRAINT_FOREIGNKEY"
             raise error
 
     def _broken(self, connection: Connection) -> frozenset[tuple[Any, ...]]:
-        return frozenset(tuple(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check"))
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        return frozenset(
+            tuple(row)
+            for table in self._deferring
+            for row in connection.exec_driver_sql(f"PRAGMA foreign_key_check({quote(table)})")
+        )
 
     def insert(self, table: Table) -> Any:
         """SQLite's INSERT with ON CONFLICT."""

@@ -41,8 +41,10 @@ class Statements:
 
     def __init__(self, rules: DialectRules) -> None:
         self._rules = rules
-        self._guarded: dict[Table, tuple[str, ...]] = {}
+        self._guarded: dict[Table, frozenset[str]] = {}
         self._noted: set[tuple[str, str]] = set()
+        # Statements by what they are made for: SQLAlchemy keeps what it has compiled with the statement object.
+        self._made: dict[Any, Any] = {}
 
     def carry_out(self, connection: Connection, step: Step) -> None:
         """Carry out one step.
@@ -116,7 +118,11 @@ class Statements:
                     values = _by_column(write.table.handle, write.values)
                     connection.execute(statement.values(values), [touched()] if touched() else None)
             else:
-                statement, touched = self._upsert_statement(rows[0])
+                first = rows[0]
+                made_for = (first.table, first.key_columns, first.set_columns)
+                if made_for not in self._made:
+                    self._made[made_for] = self._upsert_statement(first)
+                statement, touched = self._made[made_for]
                 connection.execute(statement, [write.values | touched() for write in rows])
 
     def _upsert_statement(self, write: Write) -> tuple[Any, Callable[[], dict[str, Any]]]:
@@ -165,7 +171,11 @@ class Statements:
                     statement = sqlalchemy.update(write.table.handle).where(_matches(write.table.handle, write))
                     self._require_rows(connection, statement.values(changes), [write], None)
                 continue
-            statement = _change_statement(step, names)
+            is_span = step.kind is Kind.INCREMENT and any(isinstance(v, timedelta) for v in rows[0].values.values())
+            made_for = (step.table, step.kind, rows[0].key_columns, names, is_span)
+            if made_for not in self._made:
+                self._made[made_for] = _change_statement(rows[0])
+            statement = self._made[made_for]
             parameters = [
                 _key_parameters(write) | {f"batchwrite_set_{i}": write.values[name] for i, name in enumerate(names)}
                 for write in rows
@@ -222,31 +232,27 @@ class Statements:
 
     def _check_values(self, step: Step) -> None:
         """Refuse numbers that the database would store as something else."""
-        columns = self._guarded_columns(step.table.handle)
-        for write in step.writes if columns else ():
-            for column in columns:
-                value = write.values.get(column)
-                if isinstance(value, (float, Decimal)) and not math.isfinite(value):
-                    self._refuse_unless_infinite_float(step.table, column, value)
-        if step.kind is Kind.INCREMENT and not self._rules.adds_intervals:
+        kinds = {type(value) for write in step.writes for value in write.values.values()}
+        if any(issubclass(kind, (float, Decimal)) for kind in kinds):
+            columns = self._guarded_columns(step.table.handle)
             for write in step.writes:
-                for column, delta in write.values.items():
-                    if isinstance(delta, timedelta):
-                        raise ItemRefused(
-                            "the database cannot add a time span to a date", table=step.table.name, column=column
-                        )
+                for column, value in write.values.items():
+                    if isinstance(value, (float, Decimal)) and not _is_finite(value) and column in columns:
+                        self._refuse_unless_infinite_float(step.table, column, value)
+        if timedelta in kinds and step.kind is Kind.INCREMENT and not self._rules.adds_intervals:
+            raise ItemRefused("the database cannot add a time span to a date", table=step.table.name)
 
     def _refuse_unless_infinite_float(self, table: TableInfo, column: str, value: float | Decimal) -> None:
         is_float_column = isinstance(table.handle.columns[column].type, sqlalchemy.Float)
         if is_float_column and isinstance(value, float) and math.isinf(value):
             return
-        word = "NaN" if math.isnan(value) else "infinity"
+        word = "NaN" if value != value else "infinity"
         raise ItemRefused(f"{word} is no value for column {column}", table=table.name, column=column)
 
-    def _guarded_columns(self, table: Table) -> tuple[str, ...]:
+    def _guarded_columns(self, table: Table) -> frozenset[str]:
         """Columns where NaN must be looked for: of exact numbers, and all where the database makes it NULL."""
         if table not in self._guarded:
-            self._guarded[table] = tuple(
+            self._guarded[table] = frozenset(
                 column.key
                 for column in table.columns
                 if self._rules.nan_becomes_null
@@ -265,6 +271,10 @@ class Statements:
             _log.warning(
                 "table %s is written row by row: %s", table, reason, extra={"action": "slow_path", "table": table}
             )
+
+
+def _is_finite(value: float | Decimal) -> bool:
+    return value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
 
 
 def _same_shape(step: Step, shape: Callable[[Write], Any]) -> Iterator[list[Write]]:
@@ -289,17 +299,16 @@ def _has_expressions(table: TableInfo, writes: Iterable[Write]) -> bool:
     return any(table.is_expression(value) for write in writes for value in write.values.values())
 
 
-def _change_statement(step: Step, names: tuple[str, ...]) -> Any:
+def _change_statement(write: Write) -> Any:
     """UPDATE … WHERE key; for increments relative, and only where there is something to add to."""
-    table: Table = step.table.handle
-    condition = _matches_parameters(table, step.writes[0].key_columns)
+    table: Table = write.table.handle
+    condition = _matches_parameters(table, write.key_columns)
     changes: dict[Any, Any] = {}
-    for i, name in enumerate(names):
+    for i, (name, value) in enumerate(write.values.items()):
         column = table.columns[name]
-        if step.kind is Kind.INCREMENT:
-            is_span = isinstance(step.writes[0].values.get(name), timedelta)
-            span = sqlalchemy.Interval() if is_span else column.type
-            changes[column] = column + bindparam(f"batchwrite_set_{i}", type_=span)
+        if write.kind is Kind.INCREMENT:
+            kind = sqlalchemy.Interval() if isinstance(value, timedelta) else column.type
+            changes[column] = column + bindparam(f"batchwrite_set_{i}", type_=kind)
             condition &= column.is_not(None)
         else:
             changes[column] = bindparam(f"batchwrite_set_{i}", type_=column.type)
