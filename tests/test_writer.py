@@ -886,23 +886,27 @@ def test_an_engine_without_a_pool_serves(request, name, items):
     assert result.written == sum(item > 0 for item in items)
 
 
-@pytest.mark.parametrize("how", ["create_engine", "execution_options"])
-@pytest.mark.parametrize("name", ["sqlite_engine", "postgres_engine"])
-def test_an_engine_that_commits_every_statement_is_refused(request, name, how):
-    given = request.getfixturevalue(name)
-    METADATA.create_all(given)
-    if how == "create_engine":
-        engine = create_engine(given.url, isolation_level="AUTOCOMMIT")
-    else:
-        engine = given.execution_options(isolation_level="AUTOCOMMIT")
-    try:
-        result = BatchWriter(engine).run([1, -2, 3], write_one)
-    except ConfigurationError:
-        assert ids(given) == []
-    else:
+def committing_engines(given):
+    """Engines that commit every statement, by either way of asking for it."""
+    yield create_engine(given.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    yield given.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def test_an_engine_that_commits_every_statement_is_refused(postgres):
+    for engine in committing_engines(postgres):
+        result = accounted(BatchWriter(engine).run([1, -2, 3], write_one), postgres)
         assert "AUTOCOMMIT" in result.abort.message
-        assert counts(accounted(result, given)) == (0, 0, 0, 3, 0)
-    engine.dispose()
+        assert counts(result) == (0, 0, 0, 3, 0)
+
+
+def test_on_sqlite_an_engine_that_commits_every_statement_serves_as_the_chunk_begins_by_itself(sqlite_engine):
+    METADATA.create_all(sqlite_engine)
+    for number, engine in enumerate(committing_engines(sqlite_engine)):
+        result = BatchWriter(engine).run([number + 10, -2, -3, "x"], write_one)
+        assert counts(result) == (1, 3, 0, 0, 0)
+    with on_statement(sqlite_engine, "INSERT", interrupt_twice), contextlib.suppress(RunInterrupted):
+        BatchWriter(sqlite_engine.execution_options(isolation_level="AUTOCOMMIT")).run([1], write_one)
+    assert ids(sqlite_engine) == [10, 11]
 
 
 @pytest.fixture
