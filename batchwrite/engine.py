@@ -421,6 +421,6 @@ def _write_failure(chunk: Chunk, position: int, fault: Fault) -> ItemFailure:
         table=fault.table,
         column=fault.column,
         constraint=fault.constraint,
-        attempts=2,  # in its chunk, and by itself
+        attempts=1,
         detail=fault.detail,
     )

@@ -29,12 +29,11 @@ def make_plan(items: Iterable[Sequence[Write]]) -> Plan:
     """The plan for the writes of items, in input order; each item's writes as `plan.in_order` gives them."""
     segments: list[Segment] = []
     building = _SegmentBuilder()
-    for position, writes in enumerate(items):
-        for write in writes:
-            if not building.accept(position, write):
-                segments.append(building.finish())
-                building = _SegmentBuilder()
-                building.accept(position, write)
+    for position, write in enumerate(write for writes in items for write in writes):
+        if not building.accept(position, write):
+            segments.append(building.finish())
+            building = _SegmentBuilder()
+            building.accept(position, write)
     segments.append(building.finish())
     return Plan(segments=tuple(segments))
 
@@ -238,7 +237,7 @@ class _TableState:
         return tuple(writes)
 
     def creations(self, columns: tuple[str, ...]) -> dict[tuple[Any, ...], int]:
-        """Position of the first item that may create a row, by the row's values in some columns."""
+        """Position of the first write that may create a row, by the row's values in some columns."""
         made: dict[tuple[Any, ...], int] = {}
         upserts = [(state.position, state.upsert) for state in self.keys.values() if state.upsert is not None]
         for position, write in [*self.inserts, *upserts]:
@@ -320,7 +319,7 @@ class _SegmentBuilder:
 def _created_too_late(
     child: _TableState, foreign_key: ForeignKeyInfo, parent: _TableState
 ) -> list[tuple[Any, ...]] | None:
-    """Keys that an item refers to and only a later item creates; nothing where references cannot be known."""
+    """Keys that a write refers to and only a later one creates; nothing where references cannot be known."""
     created = parent.creations(foreign_key.parent_columns)
     if not created:
         return []

@@ -79,7 +79,7 @@ class ItemFailure:
         table: Table that refused the item, where known.
         column: Column at fault, where known; several are joined by a comma.
         constraint: Constraint that refused the item, where known.
-        attempts: How often the item was tried by itself or in a chunk, 0 if it failed in map.
+        attempts: How often the item was tried by itself after its chunk had failed, 0 if it failed in map.
         detail: The full text of the error, which may quote values of the row; treated like `item`.
     """
 

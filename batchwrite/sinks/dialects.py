@@ -45,6 +45,10 @@ class DialectRules:
     def before_bulk(self, connection: Connection) -> None:
         """Make sure that a bulk write meets its constraints no later than its items one by one would."""
 
+    def no_bulk_because(self, connection: Connection) -> str | None:  # noqa: ARG002 - for those that override it
+        """Why a bulk write cannot be made sure to do that, if so: the items are written one by one then."""
+        return None
+
     def begin_fallback(self, connection: Connection) -> None:
         """Called before items are written one by one."""
 

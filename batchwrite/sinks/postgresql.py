@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 _DEFERRED = """
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname), c.contype IN ('p', 'u', 'x')
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname)
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
 WHERE c.condeferred
 """
@@ -46,7 +46,7 @@ class PostgresqlRules(DialectRules):
     adds_intervals = True
 
     def __init__(self) -> None:
-        self._deferred: tuple[tuple[str, bool], ...] | None = None
+        self._deferred: tuple[str, ...] | None = None
         logging.getLogger("psycopg").addFilter(_quiet_pipeline)  # once: a logger ignores a filter that it has
 
     def begin(self, connection: Connection) -> None:
@@ -54,7 +54,7 @@ class PostgresqlRules(DialectRules):
         super().begin(connection)
         if self._deferred is None:
             rows = connection.exec_driver_sql(_DEFERRED)
-            self._deferred = tuple((name, is_unique) for name, is_unique in rows)
+            self._deferred = tuple(name for (name,) in rows)
 
     @contextmanager
     def expecting_errors(self) -> Iterator[None]:
@@ -66,18 +66,14 @@ class PostgresqlRules(DialectRules):
             _is_expecting.now = False
 
     def before_bulk(self, connection: Connection) -> None:
-        """Check deferred unique constraints at once, or a later item's delete could make room for an earlier row.
-
-        Deferred foreign keys may wait: what items refer to is looked at by the plan's probes.
-        """
-        unique = [name for name, is_unique in self._deferred or () if is_unique]
-        if unique:
-            connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(unique)} IMMEDIATE")
+        """Check deferred constraints at once: a later item could mend what an earlier one must fail for."""
+        if self._deferred:
+            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
     def begin_item(self, connection: Connection) -> None:
         """Let constraints wait for the end of the item that are declared to wait for the end of its transaction."""
         if self._deferred:
-            connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(name for name, _ in self._deferred)} DEFERRED")
+            connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(self._deferred)} DEFERRED")
 
     def end_item(self, connection: Connection) -> None:
         """Check the constraints that wait."""

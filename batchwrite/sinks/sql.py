@@ -16,6 +16,7 @@ from batchwrite.sink import EachReport
 from batchwrite.sinks.dialects import rules_for
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
+from batchwrite.suspects import find_suspects, split_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from batchwrite.table import TableInfo
 
 _log = logging.getLogger("batchwrite")
+
+# Of groups of so many items times the share of bad ones, about half are clean: ln 2.
+_CLEAN_HALF = 0.7
 
 
 class _FailedAt(Exception):
@@ -49,7 +53,8 @@ class SqlSink(SqlCatalog):
         self._owns_engine = owns_engine
         self._rules = rules_for(engine.dialect.name)
         self._statements = Statements(self._rules)
-        self._bad_share = 0.0
+        self._is_failing = False  # whether the last chunk held a bad item
+        self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected
 
     def close(self) -> None:
         """Dispose of the engine, if it is the sink's own."""
@@ -62,8 +67,17 @@ class SqlSink(SqlCatalog):
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
+        if self._is_failing and find_suspects(items):
+            # The chunk before has failed, and this one would: do not send it in vain.
+            raise FlushFailed(classify(ItemRefused("items of the chunk repeat a unique key, or leave out a value")))
         with self._transaction() as connection:
+            refusal = self._rules.no_bulk_because(connection)
+            if refusal:
+                raise ItemRefused(refusal)
+            self._rules.before_bulk(connection)
+            self._lock(connection, items, only_if_several=True)
             self._carry_out(connection, items)
+        self._is_failing = False
 
     def write_each(self, items: Sequence[Sequence[Write]], go_on: Callable[[int, Fault], bool]) -> EachReport:
         """Write the items in order, each whole or not at all, in one transaction.
@@ -71,15 +85,17 @@ class SqlSink(SqlCatalog):
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
-        # Ever smaller groups of neighbours, so that good items cost little and bad ones are found alone. In order,
-        # whatever the group: an item is written when all before it are decided, so that the earlier of two that
-        # exclude each other wins.
+        # Suspects by themselves, those between them in groups, and a group that fails in ever smaller halves, so that
+        # good items cost little. In order, whatever the group: an item is written when all before it are decided, so
+        # that the earlier of two that exclude each other wins.
+        suspects = find_suspects(items)
+        most = self._group_size(len(items), bool(suspects))
         faults: dict[int, Fault] = {}
         reached = 0
         with self._transaction() as connection:
+            waiting = split_at(suspects, len(items), 1 if self._rules.no_bulk_because(connection) else most)[::-1]
             self._rules.begin_fallback(connection)
             self._try(connection, lambda: self._lock(connection, items, only_if_several=False))
-            waiting = self._first_groups(len(items))
             while waiting:
                 start, stop = waiting.pop()
                 fault = self._write_group(connection, items[start:stop])
@@ -92,8 +108,15 @@ class SqlSink(SqlCatalog):
                     faults[start] = fault
                     if not go_on(start, fault):
                         break
-        self._bad_share = len(faults) / max(1, reached)
+        self._surprises = len(faults.keys() - suspects) / max(1, reached)
+        self._is_failing = bool(faults)
         return EachReport(faults=faults, reached=reached)
+
+    def _group_size(self, count: int, has_suspects: bool) -> int:
+        """Most items of a group to begin with."""
+        if self._surprises:
+            return max(1, min(count, int(_CLEAN_HALF / self._surprises)))
+        return count if has_suspects else (count + 1) // 2  # the whole has just failed, and nobody knows why
 
     # ---- the transaction
 
@@ -152,8 +175,6 @@ class SqlSink(SqlCatalog):
         plan = make_plan(items)
         if plan.refusal:
             raise ItemRefused(plan.refusal)
-        self._rules.before_bulk(connection)
-        self._lock(connection, items, only_if_several=True)
         for segment in plan.segments:
             for probe in segment.probes:
                 if self._statements.count_rows(connection, probe) < len(probe.keys):
@@ -191,17 +212,13 @@ class SqlSink(SqlCatalog):
 
     # ---- fallback
 
-    def _first_groups(self, count: int) -> list[tuple[int, int]]:
-        """Groups to begin with, last first: so large that half are clean if this chunk is like the one before."""
-        size = max(1, min((count + 1) // 2, int(0.7 / self._bad_share) if self._bad_share else count))
-        return [(start, min(start + size, count)) for start in range(0, count, size)][::-1]
-
     def _write_group(self, connection: Connection, items: Sequence[Sequence[Write]]) -> Fault | None:
         """Write neighbours under one savepoint; the item fault that undid them, if any."""
 
         def write() -> None:
             self._rules.begin_item(connection)
             if len(items) > 1:
+                self._rules.before_bulk(connection)
                 self._carry_out(connection, items)
             else:
                 for single in items[0]:

@@ -21,7 +21,7 @@ class SqliteRules(DialectRules):
 
     def __init__(self) -> None:
         self._isolation_levels: weakref.WeakKeyDictionary[Connection, Any] = weakref.WeakKeyDictionary()
-        self._deferring: tuple[str, ...] = ()
+        self._deferring: tuple[str, ...] | None = None
         self._broken_before: frozenset[tuple[Any, ...]] = frozenset()
 
     def begin(self, connection: Connection) -> None:
@@ -54,15 +54,15 @@ class SqliteRules(DialectRules):
         if raw.in_transaction:
             raw.rollback()
 
-    def begin_fallback(self, connection: Connection) -> None:
-        """Find the tables whose foreign keys wait for COMMIT, and the rows in them that are broken already.
+    def no_bulk_because(self, connection: Connection) -> str | None:
+        """Foreign keys that wait for COMMIT: a later item could mend what an earlier one must fail for."""
+        if self._deferring is None:
+            query = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%DEFERRED%'"
+            self._deferring = tuple(str(name) for (name,) in connection.exec_driver_sql(query))
+        return f"foreign keys of {', '.join(self._deferring)} are checked at COMMIT only" if self._deferring else None
 
-        Those rows are no item's fault.
-        """
-        tables = connection.exec_driver_sql(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%DEFERRED%'"
-        )
-        self._deferring = tuple(str(name) for (name,) in tables)
+    def begin_fallback(self, connection: Connection) -> None:
+        """Note the rows whose deferred foreign keys are broken already: they are no item's fault."""
         self._broken_before = self._broken(connection)
 
     def end_item(self, connection: Connection) -> None:
@@ -82,7 +82,7 @@ class SqliteRules(DialectRules):
         quote = connection.dialect.identifier_preparer.quote_identifier
         return frozenset(
             tuple(row)
-            for table in self._deferring
+            for table in self._deferring or ()
             for row in connection.exec_driver_sql(f"PRAGMA foreign_key_check({quote(table)})")
         )
 
