@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import Engine, MetaData, create_engine, func, select
+from sqlalchemy import Engine, MetaData, create_engine, event, func, select
 
 from batchwrite import BatchResult, BatchWriter
 from batchwrite.demo.retail import LineMapper, RetailTables, read_lines
@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     engine = create_engine(options.database)
+    if engine.dialect.name == "sqlite":  # SQLite looks at foreign keys only where it is asked to
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON"))
     result, held = write(options.file, engine)
     engine.dispose()
     if options.json:
