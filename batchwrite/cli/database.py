@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import JSON, MetaData, Table, inspect
+from sqlalchemy import JSON, Float, MetaData, Numeric, Table, inspect, text
 from sqlalchemy.exc import NoSuchTableError, SAWarning, SQLAlchemyError
+from sqlalchemy.types import NullType
 
 from batchwrite.cli.errors import CommandError, WrongUsage, ending_with
 from batchwrite.errors import ConfigurationError
@@ -18,7 +19,7 @@ from batchwrite.writer import create_engine_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Engine, Inspector
+    from sqlalchemy import Connection, Engine, Inspector
 
 _LISTED_TABLES = 20
 
@@ -62,6 +63,8 @@ def reflect_table(engine: Engine, name: str) -> Table:
             schema, table_name = _find_table(inspect(connection), name)
             # Other tables are not looked at: there may be hundreds, and foreign keys are the database's to check.
             table = Table(table_name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+            if engine.dialect.name == "sqlite":
+                _forget_guessed_types(connection, table)
     except NoSuchTableError as error:
         raise WrongUsage(f"no table {name!r} in the database") from error
     except (SQLAlchemyError, OSError) as error:
@@ -71,6 +74,23 @@ def reflect_table(engine: Engine, name: str) -> Table:
         if isinstance(column.type, JSON):
             column.type.none_as_null = True  # a field without a value is NULL, here as in every other column
     return table
+
+
+def _forget_guessed_types(connection: Connection, table: Table) -> None:
+    """Take back that a column is numeric where that is only a guess: SQLite accepts any word as a type.
+
+    A `STRING` or `UUID` has numeric affinity there, but that does not keep text out.
+    """
+    query = text("SELECT name, type FROM pragma_table_xinfo(:name, :schema)")
+    declared = connection.execute(query, {"name": table.name, "schema": table.schema or "main"})
+    known = getattr(connection.dialect, "ischema_names", {})
+    for name, type_name in declared:
+        word = type_name.upper().partition("(")[0].strip()
+        if name not in table.columns or word in known:
+            continue
+        column = table.columns[name]
+        if isinstance(column.type, Numeric) and not isinstance(column.type, Float):  # a Float is one in SQLAlchemy 2.0
+            column.type = NullType()
 
 
 def _find_table(inspector: Inspector, name: str) -> tuple[str | None, str]:

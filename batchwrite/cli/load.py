@@ -127,7 +127,7 @@ class LoadOptions:
 @click.option(
     "--null",
     metavar="TEXT",
-    help="The text that means NULL, in every column.  [default: nothing at all, except in columns of text]",
+    help="The text that means NULL, in every column.  [default: the empty text, except in columns of text]",
 )
 @click.option(
     "--chunk-size", type=click.IntRange(min=1), default=1_000, show_default=True, help="Most lines in one transaction."

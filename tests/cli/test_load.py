@@ -173,6 +173,15 @@ def test_types_of_postgresql(run: Run, postgres_engine: Engine) -> None:
     assert (refused.status, refused.error[:56]) == (2, "Error: no column for the field 'total' in table kinds, w")
 
 
+def test_sqlite_types_that_are_just_words(run: Run, sqlite_engine: Engine) -> None:
+    """Anything may stand for a type there; those that SQLAlchemy knows are still held to."""
+    execute(sqlite_engine, 'CREATE TABLE kinds (id UUID, name STRING(20), "any", amount DECIMAL(5, 2), n BIG INT)')
+    data = b"id,name,any,amount,n\nabc,x,y,1.5,7\n,5,,,\n,,,x,\n,,,,x\n"
+    ended = run("load", "-", "--to", url_of(sqlite_engine), "--table", "kinds", "--json", stdin=data)
+    assert [(failure["line"], failure["column"]) for failure in ended.document["failures"]] == [(4, "amount"), (5, "n")]
+    assert rows(sqlite_engine, "SELECT * FROM kinds") == [("abc", "x", "y", 1.5, 7), ("", 5, "", None, None)]
+
+
 def test_csv_spectrum_lands_with_the_values_of_its_twins(
     run: Run, engine: Engine, shared_data: Path, tmp_path: Path
 ) -> None:

@@ -13,8 +13,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from commands import PROGRAM, Start, execute, rows, url_of
-from sqlalchemy import Engine
+from commands import PROGRAM, THINGS, Start, execute, rows, url_of
+from servers import LocalPostgres
+from sqlalchemy import Engine, NullPool, create_engine
 
 PATIENCE = 60.0
 
@@ -115,6 +116,32 @@ def test_a_second_signal_does_not_wait_for_the_database(start: Start, postgres_e
     assert process.stdout
     assert process.stdout.read().startswith(b"aborted: 0 of 1 lines written into things")
     assert rows(postgres_engine, "SELECT count(*) FROM things") == [(0,)]
+
+
+def test_a_server_that_stops_ends_the_load(start: Start, own_postgres: LocalPostgres, tmp_path: Path) -> None:
+    """What is told to be written is there when the server is back; what is not, is not."""
+    engine = create_engine(own_postgres.url, poolclass=NullPool)
+    execute(engine, THINGS)
+    options = ("--to", url_of(engine), "--table", "things", "--chunk-size", 200, "--rejects", tmp_path / "rejects.csv")
+    process = start("load", "-", *options, "--json")
+    feeding = feed(process, endless_lines(every=7))
+    wait_for_rows(engine, 1_500)
+    own_postgres.stop("immediate")
+    assert process.stdout
+    assert process.stderr
+    document: dict[str, Any] = json.loads(process.stdout.read())
+    error = process.stderr.read().decode()
+    feeding.join(PATIENCE)
+    assert process.wait(PATIENCE) == 1
+    assert (document["status"], len(error.splitlines())) == ("aborted" if not document["unknown"] else "unknown", 1)
+    assert error.startswith("Error: ")
+    assert own_postgres.url.password
+    assert own_postgres.url.password not in error
+    own_postgres.start()
+    landed = rows(engine, "SELECT count(*) FROM things")[0][0]
+    assert landed in (document["written"], document["written"] + document["unknown"])
+    first = document["unknown_lines"][0] if document["unknown"] else document["next_line"]
+    assert first <= document["written"] + document["failed"] + 2
 
 
 def test_a_closed_stdout_is_no_traceback(start: Start, things: Engine) -> None:
