@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs and prints what the page shows, its links lead somewhere, its lists are whole.
+"""The documentation is true: its code runs and prints what is shown, its links lead somewhere, its lists are whole.
 
 What a fenced block is, its language and the HTML comment above it say:
 
@@ -15,6 +15,7 @@ In output an ellipsis stands for any text within a line, and alone on a line for
 
 import contextlib
 import io
+import logging
 import re
 import shlex
 import subprocess
@@ -89,7 +90,7 @@ def prose_of(page: Path) -> str:
 class Session:
     """Runs the blocks of one page."""
 
-    def __init__(self, page: Path, shell: Callable[[str], list[str]]) -> None:
+    def __init__(self, page: Path, shell: Callable[[str], str]) -> None:
         self._page = page
         self._shell = shell
         self._module = ModuleType(MODULE_NAME)
@@ -118,7 +119,7 @@ class Session:
         code = compile("\n" * (block.line - 1) + block.text, name_of(self._page), "exec")
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(code, self._module.__dict__)
+            exec(code, self._module.__dict__)  # noqa: S102 - running the pages is what this is for
         return printed.getvalue()
 
     def _console(self, text: str, place: str) -> None:
@@ -130,10 +131,10 @@ class Session:
             length = next(number for number, line in enumerate(lines, 1) if not line.endswith("\\\n"))
             typed.append("".join(lines[:length]))
             shown.append("".join(lines[length:]))
-        separator = "\x1e"
         script = "".join(f"{command}\nended=$?; printf '\\x1e'; (exit $ended)\n" for command in typed)
-        printed = "".join(self._shell(script)).split(separator)
-        for command, expected, actual in zip(typed, shown, printed, strict=False):
+        *printed, rest = self._shell(script).split("\x1e")
+        assert not rest, rest
+        for command, expected, actual in zip(typed, shown, printed, strict=True):
             assert_shown(expected, actual, f"{place}: {command.strip()}")
 
     def close(self) -> None:
@@ -146,21 +147,21 @@ class Session:
 
 
 def assert_shown(shown: str, printed: str, place: str) -> None:
-    pattern = re.escape(shown.strip("\n")).replace(r"\…", "…")
-    pattern = re.sub(r"(?m)^…$", lambda _: "(?s:.*)", pattern).replace("…", ".*")
+    lines = [r"(?s:.*)" if line == "…" else ".*".join(map(re.escape, line.split("…"))) for line in shown.splitlines()]
+    pattern = "\n".join(lines)
     printed = re.sub(r"(?m) +$", "", printed).strip("\n")
     assert re.fullmatch(pattern, printed), f"{place} shows\n{shown}\nbut what is printed is\n{printed}"
 
 
 @pytest.fixture
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     programs = tmp_path_factory.mktemp("programs")
     program = programs / "batchwrite"
     python = shlex.quote(sys.executable)
     program.write_text(f"#!/bin/sh\nexec {python} -W error -c 'from batchwrite.cli import main; main()' \"$@\"\n")
     program.chmod(0o755)
 
-    def run(script: str) -> list[str]:
+    def run(script: str) -> str:
         done = subprocess.run(
             ["bash", "-c", f'PATH={shlex.quote(str(programs))}:"$PATH"; export COLUMNS=100\n{script}'],
             stdin=subprocess.DEVNULL,
@@ -170,11 +171,21 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]
             check=False,
             timeout=120,
         )
-        return [done.stdout]
+        return done.stdout
 
     return run
 
 
+@pytest.fixture
+def restored_log() -> Iterator[None]:
+    log = logging.getLogger("batchwrite")
+    handlers, level = log.handlers[:], log.level
+    yield
+    log.handlers[:] = handlers
+    log.setLevel(level)
+
+
+@pytest.mark.usefixtures("restored_log")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_code_runs_and_prints_what_the_page_shows(page, request, shell, tmp_path, monkeypatch):
     blocks = blocks_of(page)
@@ -266,7 +277,9 @@ def test_nothing_points_at_one_machine(page):
 
 
 def test_the_reference_has_every_public_name():
-    documented = re.findall(r"^::: batchwrite\.(\w+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    documented = re.findall(
+        r"^::: batchwrite\.(\w+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert sorted(documented) == sorted(batchwrite.__all__)
 
 
