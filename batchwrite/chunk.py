@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from batchwrite.collector import Write
     from batchwrite.result import ItemFailure
 
+_MOST_PARTS = 100_000
+
 _SMALL_TYPES = frozenset({int, float, bool, Decimal, date, datetime, type(None)})
 
 
@@ -153,11 +155,22 @@ def _row_size(values: Mapping[str, Any]) -> int:
 
 
 def _size(value: Any) -> int:
-    """Estimated bytes of a value; 8 stands for a number or a date in a row."""
-    if isinstance(value, (str, bytes, bytearray, memoryview)):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(map(_size, value.values()))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return sum(map(_size, value))
-    return 8
+    """Estimated bytes of a value; 8 stands for a number or a date in a row.
+
+    Looks at so many parts at most: what is larger is large, and what holds itself has no end.
+    """
+    size = 0
+    waiting = [value]
+    for _ in range(_MOST_PARTS):
+        if not waiting:
+            break
+        part = waiting.pop()
+        if isinstance(part, (str, bytes, bytearray, memoryview)):
+            size += len(part)
+        elif isinstance(part, Mapping):
+            waiting.extend(part.values())
+        elif isinstance(part, (list, tuple, set, frozenset)):
+            waiting.extend(part)
+        else:
+            size += 8
+    return size + 8 * len(waiting)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from batchwrite.errors import ItemRefused
+from batchwrite.errors import ConfigurationError, ItemRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -78,13 +78,14 @@ class Collector:
     `map`; nothing of the item is written then.
     """
 
-    __slots__ = ("_catalog", "_skip_reason", "_targets", "_writes")
+    __slots__ = ("_catalog", "_is_open", "_skip_reason", "_targets", "_writes")
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._targets: dict[Any, Target] = {}
         self._writes: list[Write] = []
         self._skip_reason: str | None = None
+        self._is_open = True
 
     def insert(self, table: Any, row: Mapping[str, Any], /) -> None:
         """Insert a row.
@@ -191,6 +192,7 @@ class Collector:
         Args:
             instance: An instance of a mapped class (SQLModel included). Attributes never set get their defaults.
         """
+        self._require_open()
         for target, values in self._catalog.rows_of(instance):
             self._writes.append(Write(Kind.INSERT, target.table, values))
 
@@ -200,16 +202,27 @@ class Collector:
         Args:
             reason: Shown in the item's outcome.
         """
+        self._require_open()
         self._skip_reason = reason
 
+    def open(self) -> None:
+        """Begin an item; for the engine."""
+        self._is_open = True
+
     def take(self) -> tuple[list[Write], str | None]:
-        """The writes recorded since the last call, and the reason given to `skip`; for the engine."""
+        """End the item: its writes, and the reason given to `skip`; for the engine."""
+        self._is_open = False
         taken = (self._writes, self._skip_reason)
         self._writes = []
         self._skip_reason = None
         return taken
 
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise ConfigurationError("there is no item to write for: this one has ended")
+
     def _target(self, table: Any) -> Target:
+        self._require_open()
         try:
             return self._targets[table]
         except KeyError:

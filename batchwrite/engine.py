@@ -225,6 +225,7 @@ class Run:
     def receive(self) -> None:
         """Count an item in; to be called before it is mapped."""
         self._tally.received += 1
+        self.collector.open()
 
     def collect(self, item: Any, error: Exception | None) -> list[Chunk]:
         """Take what an item's mapping has recorded.
@@ -274,16 +275,23 @@ class Run:
 
         Args:
             chunk: The first of those that `collect` and `rest` have given out and that are not flushed yet.
+
+        Raises:
+            KeyboardInterrupt: At COMMIT; the chunk is counted as unknown.
         """
         try:
             report = self._settings.retry.retrying()(self._flush_once, chunk)
+            interrupt = None
         except FlushFailed as error:
             report = self._stopped_by(error, chunk)
+            interrupt = None if isinstance(error.__cause__, Exception) else error.__cause__
         self._tally.count(report)
         self._ready.popleft()
         self._reports.append(report)
         self._map_failures = 0
         self._apply_policy()
+        if interrupt is not None:
+            raise interrupt
 
     def take_reports(self) -> Iterator[ChunkReport]:
         """The reports not yet taken, in order."""
@@ -301,26 +309,30 @@ class Run:
                 raise
             _note_fallback(chunk, error.fault)
             return self._fall_back(chunk, positions, items)
-        failures = _map_failures(chunk, len(chunk.entries))
+        failures = _map_failures(chunk)
         return ChunkReport(chunk=chunk, failures=failures, reached=len(chunk.entries))
 
     def _fall_back(self, chunk: Chunk, positions: list[int], items: list[Any]) -> ChunkReport:
         """Write a chunk's items by themselves, until failures end the run."""
-        written_failures = 0
+        failures = _map_failures(chunk)
 
-        def go_on(number: int, _fault: Fault) -> bool:
-            nonlocal written_failures
-            written_failures += 1
-            earlier = len(_map_failures(chunk, positions[number]))
-            return self._settings.policy.allows(self._tally.failed + earlier + written_failures)
-
-        report = self._sink.write_each(items, go_on)
-        reached = len(chunk.entries) if report.reached == len(items) else positions[report.reached - 1] + 1
-        failures = _map_failures(chunk, reached)
-        for number, fault in report.faults.items():
+        def refuse(number: int, fault: Fault) -> int:
             position = positions[number]
             failures[position] = _write_failure(chunk, position, fault)
+            end = self._end_of_run(chunk, failures)
+            return sum(position < end for position in positions)
+
+        self._sink.write_each(items, refuse)
+        reached = self._end_of_run(chunk, failures)
+        failures = {position: failure for position, failure in failures.items() if position < reached}
         return ChunkReport(chunk=chunk, failures=failures, reached=reached, fell_back=True)
+
+    def _end_of_run(self, chunk: Chunk, failures: Mapping[int, ItemFailure]) -> int:
+        """How many items of a chunk are decided before failures, as far as they are known, end the run."""
+        for count, position in enumerate(sorted(failures), start=1):
+            if not self._settings.policy.allows(self._tally.failed + count):
+                return position + 1
+        return len(chunk.entries)
 
     def _stopped_by(self, error: FlushFailed, chunk: Chunk) -> ChunkReport:
         """What becomes of a chunk that could not be written through no fault of its items."""
@@ -339,7 +351,7 @@ class Run:
         # Map failures are certain; all others of the chunk went into the COMMIT that got no answer.
         return ChunkReport(
             chunk=chunk,
-            failures=_map_failures(chunk, len(chunk.entries)),
+            failures=_map_failures(chunk),
             reached=len(chunk.entries),
             is_unknown=True,
         )
@@ -366,11 +378,11 @@ def _note_fallback(chunk: Chunk, fault: Fault) -> None:
     )
 
 
-def _map_failures(chunk: Chunk, before: int) -> dict[int, ItemFailure]:
-    """The items of a chunk, up to a position, that failed in map."""
+def _map_failures(chunk: Chunk) -> dict[int, ItemFailure]:
+    """The items of a chunk that failed in map, by position."""
     return {
         position: entry.verdict
-        for position, entry in enumerate(chunk.entries[:before])
+        for position, entry in enumerate(chunk.entries)
         if isinstance(entry.verdict, ItemFailure)
     }
 

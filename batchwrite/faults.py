@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import exc as sqlalchemy_errors
 
-from batchwrite.errors import ItemRefused
+from batchwrite.errors import BatchWriteError, ItemRefused
 
 
 class FaultKind(StrEnum):
@@ -107,9 +107,13 @@ SQLSTATE_CLASS_KINDS: dict[str, FaultKind] = {
     "21": FaultKind.ITEM,  # two rows of one statement hit one row: alone, each item shows what it does
     "22": FaultKind.ITEM,
     "23": FaultKind.ITEM,
+    "24": FaultKind.FATAL,
     "25": FaultKind.FATAL,
     "26": FaultKind.FATAL,
     "28": FaultKind.FATAL,
+    "2D": FaultKind.FATAL,
+    "34": FaultKind.FATAL,
+    "3B": FaultKind.FATAL,
     "3D": FaultKind.FATAL,
     "3F": FaultKind.FATAL,
     "40": FaultKind.TRANSIENT,
@@ -137,6 +141,19 @@ SQLITE_KINDS: dict[str, FaultKind] = {
     "SQLITE_NOMEM": FaultKind.CAPACITY,
 }
 """Kind by the name of SQLite's primary result code; every other one is fatal."""
+
+_SQLITE_NAMES = {
+    5: "SQLITE_BUSY",
+    6: "SQLITE_LOCKED",
+    7: "SQLITE_NOMEM",
+    10: "SQLITE_IOERR",
+    13: "SQLITE_FULL",
+    15: "SQLITE_PROTOCOL",
+    18: "SQLITE_TOOBIG",
+    19: "SQLITE_CONSTRAINT",
+    20: "SQLITE_MISMATCH",
+}
+"""Names of SQLite's primary result codes, the last byte of any code. Source: SQLite manual, result codes."""
 
 _UNIQUE = {"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"}
 
@@ -170,17 +187,17 @@ _PLAIN_WORDS = {
 # Texts of these name tables, columns, settings or servers, which a person needs to act on, but never a row's values.
 _SHOWN_CLASSES = frozenset({"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"})
 
-_CLIENT_SIDE = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
-"""What converting a value for the driver raises, by itself or wrapped by SQLAlchemy, when the value is wrong."""
 
-
-def classify(error: BaseException, *, is_disconnect: bool = False, scrub: str | None = None) -> Fault:
+def classify(
+    error: BaseException, *, is_disconnect: bool = False, scrub: str | None = None, while_writing: bool = False
+) -> Fault:
     """What an exception means, for any database reached through SQLAlchemy.
 
     Args:
         error: What was raised, by SQLAlchemy, by a driver, or while a value was converted.
         is_disconnect: What the dialect says of it (see `sqlalchemy.engine.Dialect.is_disconnect`).
         scrub: A password to strike out of texts that are shown.
+        while_writing: Whether it was raised while values were written: what has no code is the values' fault then.
     """
     if isinstance(error, ItemRefused):
         return _from_refusal(error)
@@ -193,7 +210,7 @@ def classify(error: BaseException, *, is_disconnect: bool = False, scrub: str | 
     elif getattr(original, "sqlite_errorname", None):
         fault = _from_sqlite(original)
     else:
-        fault = _from_class(error, original, lost=lost)
+        fault = _from_class(error, original, lost=lost, while_writing=while_writing)
     if lost and fault.kind is not FaultKind.LOST:
         fault = replace(fault, kind=FaultKind.LOST, message="the connection to the database was lost")
     return _scrubbed(fault, scrub)
@@ -216,7 +233,9 @@ def _from_sqlstate(error: BaseException, sqlstate: str) -> Fault:
     primary = getattr(diagnostics, "message_primary", None)
     message = _PLAIN_WORDS.get(sqlstate)
     if message is None:
-        shown = primary if sqlstate[:2] in _SHOWN_CLASSES else None
+        # RAISE lets a function choose any code, and write any value into the text.
+        is_raised = getattr(diagnostics, "source_function", None) == "exec_stmt_raise"
+        shown = primary if sqlstate[:2] in _SHOWN_CLASSES and not is_raised else None
         message = _one_line(shown) or _spell(type(error).__name__)
     return Fault(
         kind=kind,
@@ -232,6 +251,8 @@ def _from_sqlstate(error: BaseException, sqlstate: str) -> Fault:
 
 def _from_sqlite(error: BaseException) -> Fault:
     name = str(getattr(error, "sqlite_errorname", ""))
+    if not name.startswith("SQLITE_"):  # Python has no name for codes that are younger than it is
+        name = _SQLITE_NAMES.get(int(getattr(error, "sqlite_errorcode", 0)) & 0xFF, "SQLITE_ERROR")
     primary = "_".join(name.split("_")[:2])
     kind = SQLITE_KINDS.get(primary, FaultKind.FATAL)
     table, column, constraint = _sqlite_place(name, str(error))
@@ -269,7 +290,7 @@ def _sqlite_place(name: str, text: str) -> tuple[str | None, str | None, str | N
     return parts[0][0] or None, ", ".join(column for _, _, column in parts), None
 
 
-def _from_class(error: BaseException, original: BaseException, *, lost: bool) -> Fault:
+def _from_class(error: BaseException, original: BaseException, *, lost: bool, while_writing: bool) -> Fault:
     """No code at all: an error of the client side, a failed connect, or a driver that gives none."""
     detail = _text(original)
     kind, message = FaultKind.FATAL, _one_line(detail) or _spell(type(original).__name__)
@@ -280,11 +301,23 @@ def _from_class(error: BaseException, original: BaseException, *, lost: bool) ->
             kind = FaultKind.LOST
         elif not isinstance(error, (sqlalchemy_errors.InternalError, sqlalchemy_errors.NotSupportedError)):
             kind, message = FaultKind.ITEM, "a value cannot be sent to the database as the column's type"
-    elif isinstance(original, _CLIENT_SIDE):
+    elif _is_conversion(error, original, while_writing=while_writing):
         kind, message = FaultKind.ITEM, "a value cannot be converted to the column's type"
     elif isinstance(original, OSError):
         kind = FaultKind.LOST
+    elif not isinstance(original, (sqlalchemy_errors.SQLAlchemyError, BatchWriteError)):
+        message = f"{type(original).__name__} was raised"  # by whom is not known, nor what its text quotes
     return Fault(kind=kind, error_type=type(original).__name__, message=message, detail=detail)
+
+
+def _is_conversion(error: BaseException, original: BaseException, *, while_writing: bool) -> bool:
+    """Whether turning a value into what the driver takes has raised, be it by code of the user's own."""
+    if isinstance(original, (sqlalchemy_errors.SQLAlchemyError, BatchWriteError)):
+        return False
+    if isinstance(error, sqlalchemy_errors.StatementError):
+        return True
+    is_machine = isinstance(original, (OSError, MemoryError))
+    return while_writing and isinstance(original, Exception) and not is_machine
 
 
 def _text(error: BaseException) -> str:
@@ -305,5 +338,6 @@ def _spell(class_name: str) -> str:
 def _scrubbed(fault: Fault, secret: str | None) -> Fault:
     if not secret:
         return fault
-    detail = fault.detail.replace(secret, "***") if fault.detail else fault.detail
-    return replace(fault, message=fault.message.replace(secret, "***"), detail=detail)
+    whole_word = re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)")
+    detail = whole_word.sub("***", fault.detail) if fault.detail else fault.detail
+    return replace(fault, message=whole_word.sub("***", fault.message), detail=detail)

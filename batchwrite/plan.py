@@ -85,7 +85,8 @@ class Plan:
 def in_order(writes: list[Write]) -> list[Write]:
     """One item's writes in the order that they are carried out when it is written by itself.
 
-    As recorded, but that runs of deletes go children first, and the runs between them parents first.
+    As recorded, but that runs of deletes go children first, and the runs between them parents first. Tables that are
+    neither's parent, or that refer to each other, keep the recorded order.
     """
     if len(writes) < 2:
         return writes
@@ -102,7 +103,7 @@ def in_order(writes: list[Write]) -> list[Write]:
 
 
 def _sorted_run(run: list[Write]) -> list[Write]:
-    return sorted(run, key=lambda write: write.table.order, reverse=run[0].kind is Kind.DELETE)
+    return sorted(run, key=lambda write: write.table.depth, reverse=run[0].kind is Kind.DELETE)
 
 
 def sorted_by_key(writes: Iterable[Write]) -> list[Write]:

@@ -70,7 +70,7 @@ class _KeyState:
 
     def merge(self, write: Write) -> bool:
         """Take one more write to the key; false where it has to come after all that is here."""
-        if self.delete is not None:
+        if self.delete is not None or (self.table.counting and (self.upsert or self.updates or self.deltas)):
             return False
         if write.kind is Kind.UPSERT:
             return self._merge_upsert(write)
@@ -93,6 +93,8 @@ class _KeyState:
         assert self.upsert is not None  # noqa: S101 - the first branch has set it
         if not write.table.could_be_inserted(self.upsert.values) or self._hides(write.values, write.set_columns):
             return False
+        if write.set_columns and self.table.touched:
+            return False  # the second changes what the first has inserted, and so touches it
         later = {column: write.values[column] for column in write.set_columns}
         self.upsert = self.upsert._replace(
             values=self.upsert.values | later,
@@ -116,7 +118,7 @@ class _KeyState:
                 earlier = self.upsert.values[column]
             else:
                 continue
-            if earlier is None and column in table.not_null:
+            if (earlier is None and column in table.not_null) or earlier != earlier:
                 return True
             if column in table.referring and earlier != values[column]:
                 return True
@@ -181,16 +183,21 @@ class _TableState:
         """Whether a new row is certainly none of those that keys here name: it is inserted before their turn."""
         assert self._identity is not None  # noqa: S101 - there are keys
         columns, types = self._identity
+        if not self.table.exact.issuperset(columns):
+            return False
         key = tuple(values.get(column) for column in columns)
         return tuple(map(type, key)) == types and key not in self.keys
 
     def _keeps_unique_order(self, write: Write) -> bool:
-        """Whether unique columns that change are claimed and set free in the items' own order.
+        """Whether nothing can go wrong with unique columns that change, or with keys that name the same row.
 
-        So they are while the table gets writes of this one kind only, each to another row, carried out as they came.
+        Unique values are to be claimed and set free in the items' own order; and keys that differ in Python may name
+        one row where the database compares otherwise. Then the table may get writes of this one kind only in a
+        segment, each with another key, which are carried out as they came.
         """
         if self._ordered_kind is None:
-            if write.kind is Kind.DELETE or self.table.unique_columns.isdisjoint(_changed_columns(write)):
+            changed = () if write.kind is Kind.DELETE else _changed_columns(write)
+            if self.table.unique_columns.isdisjoint(changed) and self.table.exact.issuperset(write.key_columns):
                 return True
             if self.keys:
                 return False
@@ -325,21 +332,24 @@ def _created_too_late(
         return []
     last = max(created.values())
     columns = foreign_key.columns
+    is_exact = child.table.exact.issuperset(columns) and parent.table.exact.issuperset(foreign_key.parent_columns)
     needed: dict[tuple[Any, ...], None] = {}
     for position, values, unknown in child.referring_rows(columns):
         if position >= last:
             continue
         try:
             key = tuple([values[column] for column in columns])
-            is_known = created.get(key, -1) <= position
+            # Where values that differ here may be equal there, a row never seen may be one that is created later.
+            is_known = created.get(key, -1 if is_exact else position + 1) <= position
         except KeyError:
             if any(column in unknown for column in columns if column not in values):
                 return None
             continue  # NULL in part: it refers to nothing
         except TypeError:  # a value that cannot be compared with others
             return None
+        if is_known or None in key:
+            continue
         if any(map(child.table.is_expression, key)):
             return None
-        if not is_known and None not in key:
-            needed[key] = None
+        needed[key] = None
     return list(needed)

@@ -48,7 +48,7 @@ class OutcomeStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailureReason:
     """What failures have in common; the key of `BatchResult.failure_counts`."""
 

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from batchwrite.collector import Catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from batchwrite.collector import Write
     from batchwrite.faults import Fault
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EachReport:
-    """What a sink says after writing items one by one; all of it is committed.
-
-    Attributes:
-        faults: The items refused, by position.
-        reached: Number of items decided; those after them were not attempted.
-    """
-
-    faults: Mapping[int, Fault]
-    reached: int
 
 
 class Sink(Catalog, Protocol):
@@ -42,12 +28,13 @@ class Sink(Catalog, Protocol):
             FlushFailed: With a fault of kind `item` where writing them one by one will tell which is at fault.
         """
 
-    def write_each(self, items: Sequence[Sequence[Write]], go_on: Callable[[int, Fault], bool]) -> EachReport:
+    def write_each(self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int]) -> None:
         """Write the items in order, each whole or not at all, and say which were refused.
 
         Args:
             items: The items.
-            go_on: Called for each item refused, in order, with its position; false ends the writing after it.
+            refuse: To be called for each item refused, in order, with its position; gives the number of items, from
+                the first, that may be written at all: those after them are to be left alone.
 
         Raises:
             FlushFailed: With a fault that is no item's.

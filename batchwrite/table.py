@@ -41,6 +41,9 @@ class TableInfo:
         referenced: Its columns that foreign keys of other tables (or its own) point at.
         generated: Its columns that get a value where a row gives none.
         not_null: Its columns that cannot be NULL.
+        exact: Its columns whose values are the same in the database exactly where they are equal in Python.
+        touched: Its columns that get a value of their own whenever a row changes.
+        counting: Those of them whose value depends on the row, so that each change counts.
         integers: Its columns of whole numbers.
         not_addable: Its columns to which nothing can be added (texts, booleans, JSON, …).
         depth: Length of the longest chain of parents above it: tables are written in this order.
@@ -63,6 +66,9 @@ class TableInfo:
     referenced: frozenset[str] = frozenset()
     generated: frozenset[str] = frozenset()
     not_null: frozenset[str] = frozenset()
+    exact: frozenset[str] = frozenset()
+    touched: frozenset[str] = frozenset()
+    counting: frozenset[str] = frozenset()
     integers: frozenset[str] = frozenset()
     not_addable: frozenset[str] = frozenset()
     depth: int = 0
@@ -93,9 +99,7 @@ class TableInfo:
         return True
 
     def columns_of(self, constraint: str) -> tuple[str, ...]:
-        """The columns of a constraint as far as is declared; a primary key without a name gets PostgreSQL's."""
-        if constraint == self.name.rpartition(".")[2] + "_pkey" and constraint not in self.constraints:
-            return self.primary_key
+        """The columns of a constraint, as far as is declared."""
         return self.constraints.get(constraint, ())
 
     def constraint_of(self, columns: frozenset[str]) -> str | None:

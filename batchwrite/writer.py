@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -192,6 +193,7 @@ class Batch:
         self._run = run
         self._is_in_item = False
         self._is_open = False
+        self._has_ended = False
 
     @property
     def result(self) -> BatchResult:
@@ -199,6 +201,8 @@ class Batch:
         return self._run.result()
 
     def __enter__(self) -> Self:
+        if self._is_open or self._has_ended:
+            raise ConfigurationError("a batch is opened once: collect() again for another")
         self._is_open = True
         return self
 
@@ -206,13 +210,14 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_open = False
-        if kind is None:
-            self._flush(self._run.rest())
-        elif issubclass(kind, KeyboardInterrupt):
-            self._run.stop("interrupted", "the run was interrupted")
-        else:
-            self._run.stop("caller", f"{kind.__name__} was raised in the block")
-        self._run.end()
+        self._has_ended = True
+        try:
+            if kind is None:
+                self._flush(self._run.rest())
+            else:
+                self._stop(kind)
+        finally:
+            self._run.end()
 
     @contextmanager
     def item(self, item: Any = None) -> Iterator[Collector]:
@@ -238,15 +243,29 @@ class Batch:
             yield self._run.collector
         except Exception as raised:  # noqa: BLE001 - it is the item's failure
             error = raised
+        except BaseException as raised:
+            self._run.collector.take()
+            self._stop(type(raised))
+            raise
         finally:
             self._is_in_item = False
         self._flush(self._run.collect(item, error))
 
+    def _stop(self, kind: type[BaseException]) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            self._run.stop("interrupted", "the run was interrupted")
+        else:
+            self._run.stop("caller", f"{kind.__name__} was raised in the block")
+
     def _flush(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
             if self._run.abort is None:
-                with deferred_interrupts():
-                    self._run.flush(chunk)
+                try:
+                    with deferred_interrupts():
+                        self._run.flush(chunk)
+                except BaseException as raised:
+                    self._stop(type(raised))
+                    raise
         for _ in self._run.take_reports():
             pass
 
@@ -261,13 +280,16 @@ def create_engine_for(url: URL | str) -> Engine:
         parsed = make_url(url)
         if parsed.drivername in {"postgres", "postgresql"}:
             parsed = parsed.set(drivername="postgresql+psycopg")
+        if "@" in (parsed.host or ""):
+            raise ValueError  # what stands before it is the rest of a password, and would be told as part of the host
         engine = sqlalchemy.create_engine(parsed, hide_parameters=True)
     except (ImportError, sqlalchemy_errors.NoSuchModuleError):
         hint = "; install batchwrite[binary]" if parsed.get_backend_name() == "postgresql" else ""
         raise ConfigurationError(f"no driver for {parsed.drivername} can be loaded{hint}") from None
     except (sqlalchemy_errors.ArgumentError, ValueError, TypeError, AttributeError):
         # The parser's own text may quote the URL, and with it the password.
-        raise ConfigurationError("this is no database URL of the form dialect://user@host:port/database") from None
+        form = "dialect://user:password@host:port/database, with @, : and / of a password written %40, %3A and %2F"
+        raise ConfigurationError(f"this is no database URL of the form {form}") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _enforce_foreign_keys)
     return engine
@@ -281,9 +303,15 @@ class _SourceStopped(Exception):
     """Reading the input raised."""
 
 
+_NOT_AT_ONCE = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
+
 def _checked(items: Iterable[Item], map_item: object) -> Iterator[Item]:
     if not callable(map_item):
         raise ConfigurationError("map must be a function of an item and a collector")
+    called = map_item if inspect.isroutine(map_item) else type(map_item).__call__
+    if any(is_later(called) for is_later in _NOT_AT_ONCE):
+        raise ConfigurationError("map must be a plain function: calling this one only makes a coroutine or a generator")
     return iter(items)
 
 

@@ -46,9 +46,12 @@ class KeepsSharesOfFailedItems(SqlSink):
 class WritesLaterItemsFirst(SqlSink):
     """A fallback goes from the last item to the first."""
 
-    def write_each(self, items, go_on):
-        report = super().write_each(items[::-1], lambda number, fault: True)
-        return replace(report, faults={len(items) - 1 - number: fault for number, fault in report.faults.items()})
+    def write_each(self, items, refuse):
+        def refuse_mirrored(number, fault):
+            refuse(len(items) - 1 - number, fault)
+            return len(items)
+
+        super().write_each(items[::-1], refuse_mirrored)
 
 
 class IgnoresMissingRows(SqlSink):

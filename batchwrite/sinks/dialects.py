@@ -20,6 +20,12 @@ class DialectRules:
     """Whether rows can, and have to, be locked in order before they are changed."""
     nan_becomes_null = False
     """Whether the database stores NaN as NULL without a word."""
+    text_is_exact = False
+    """Whether texts are equal in the database exactly where they are in Python, unless a collation says otherwise."""
+    names_constraints = False
+    """Whether the database names constraints that have no name as PostgreSQL does."""
+    overflows_into_real = False
+    """Whether a sum that is too large for a whole number becomes a fraction without a word."""
     adds_intervals = False
     """Whether the database can add a time span to a date."""
 
@@ -48,6 +54,10 @@ class DialectRules:
     def no_bulk_because(self, connection: Connection) -> str | None:  # noqa: ARG002 - for those that override it
         """Why a bulk write cannot be made sure to do that, if so: the items are written one by one then."""
         return None
+
+    def escaped(self, connection: Connection, statement: str) -> str:
+        """A statement for `exec_driver_sql`, with `%` doubled for drivers that look for parameters in it."""
+        return statement.replace("%", "%%") if connection.dialect.paramstyle in {"format", "pyformat"} else statement
 
     def begin_fallback(self, connection: Connection) -> None:
         """Called before items are written one by one."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DEFERRED = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname)
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
-WHERE c.condeferred
+WHERE c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
 """
 
 _is_expecting = threading.local()
@@ -43,6 +43,8 @@ class PostgresqlRules(DialectRules):
     """PostgreSQL through any driver."""
 
     locks_rows = True
+    text_is_exact = True
+    names_constraints = True
     adds_intervals = True
 
     def __init__(self) -> None:
@@ -53,8 +55,14 @@ class PostgresqlRules(DialectRules):
         """Begin, and learn once which constraints of the database wait for COMMIT."""
         super().begin(connection)
         if self._deferred is None:
-            rows = connection.exec_driver_sql(_DEFERRED)
-            self._deferred = tuple(name for (name,) in rows)
+            self._learn_deferred(connection)
+
+    def begin_fallback(self, connection: Connection) -> None:
+        """Learn it again: a chunk may have failed for a constraint that is new."""
+        self._learn_deferred(connection)
+
+    def _learn_deferred(self, connection: Connection) -> None:
+        self._deferred = tuple(name for (name,) in connection.exec_driver_sql(_DEFERRED))
 
     @contextmanager
     def expecting_errors(self) -> Iterator[None]:
@@ -73,7 +81,8 @@ class PostgresqlRules(DialectRules):
     def begin_item(self, connection: Connection) -> None:
         """Let constraints wait for the end of the item that are declared to wait for the end of its transaction."""
         if self._deferred:
-            connection.exec_driver_sql(f"SET CONSTRAINTS {', '.join(self._deferred)} DEFERRED")
+            statement = f"SET CONSTRAINTS {', '.join(self._deferred)} DEFERRED"
+            connection.exec_driver_sql(self.escaped(connection, statement))
 
     def end_item(self, connection: Connection) -> None:
         """Check the constraints that wait."""

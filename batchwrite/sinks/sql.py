@@ -12,7 +12,6 @@ from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
-from batchwrite.sink import EachReport
 from batchwrite.sinks.dialects import rules_for
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
@@ -29,6 +28,9 @@ _log = logging.getLogger("batchwrite")
 
 # Of groups of so many items times the share of bad ones, about half are clean: ln 2.
 _CLEAN_HALF = 0.7
+
+# What needs the right to UPDATE, as locking a row does.
+_CHANGES = frozenset({Kind.UPSERT, Kind.UPDATE, Kind.INCREMENT})
 
 
 class _FailedAt(Exception):
@@ -48,10 +50,10 @@ class SqlSink(SqlCatalog):
     """
 
     def __init__(self, engine: Engine, *, owns_engine: bool = False) -> None:
-        super().__init__()
+        self._rules = rules_for(engine.dialect.name)
+        super().__init__(text_is_exact=self._rules.text_is_exact, names_constraints=self._rules.names_constraints)
         self._engine = engine
         self._owns_engine = owns_engine
-        self._rules = rules_for(engine.dialect.name)
         self._statements = Statements(self._rules)
         self._is_failing = False  # whether the last chunk held a bad item
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected
@@ -79,7 +81,7 @@ class SqlSink(SqlCatalog):
             self._carry_out(connection, items)
         self._is_failing = False
 
-    def write_each(self, items: Sequence[Sequence[Write]], go_on: Callable[[int, Fault], bool]) -> EachReport:
+    def write_each(self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int]) -> None:
         """Write the items in order, each whole or not at all, in one transaction.
 
         Raises:
@@ -90,27 +92,24 @@ class SqlSink(SqlCatalog):
         # that the earlier of two that exclude each other wins.
         suspects = find_suspects(items)
         most = self._group_size(len(items), bool(suspects))
-        faults: dict[int, Fault] = {}
-        reached = 0
+        refused: set[int] = set()
+        end = len(items)
         with self._transaction() as connection:
-            waiting = split_at(suspects, len(items), 1 if self._rules.no_bulk_because(connection) else most)[::-1]
             self._rules.begin_fallback(connection)
+            waiting = split_at(suspects, len(items), 1 if self._rules.no_bulk_because(connection) else most)[::-1]
             self._try(connection, lambda: self._lock(connection, items, only_if_several=False))
             while waiting:
                 start, stop = waiting.pop()
-                fault = self._write_group(connection, items[start:stop])
+                stop = min(stop, end)
+                fault = self._write_group(connection, items[start:stop]) if start < stop else None
                 if fault is not None and stop - start > 1:
                     middle = (start + stop) // 2
                     waiting += [(middle, stop), (start, middle)]
-                    continue
-                reached = stop
-                if fault is not None:
-                    faults[start] = fault
-                    if not go_on(start, fault):
-                        break
-        self._surprises = len(faults.keys() - suspects) / max(1, reached)
-        self._is_failing = bool(faults)
-        return EachReport(faults=faults, reached=reached)
+                elif fault is not None:
+                    refused.add(start)
+                    end = refuse(start, fault)
+        self._surprises = len(refused - suspects) / len(items)
+        self._is_failing = bool(refused)
 
     def _group_size(self, count: int, has_suspects: bool) -> int:
         """Most items of a group to begin with."""
@@ -202,7 +201,7 @@ class SqlSink(SqlCatalog):
         keyed: dict[TableInfo, list[Write]] = {}
         for writes in items:
             for write in writes:
-                if write.kind is not Kind.INSERT:
+                if write.kind in _CHANGES and (write.kind is not Kind.UPSERT or write.set_columns):
                     keyed.setdefault(write.table, []).append(write)
         for table in sorted(keyed, key=lambda table: table.order):
             writes = keyed[table]
@@ -258,7 +257,9 @@ class SqlSink(SqlCatalog):
         lost = False
         if isinstance(cause, Exception):
             lost = self._engine.dialect.is_disconnect(cause, raw, None)  # type: ignore[arg-type]
-        fault = classify(cause, is_disconnect=lost, scrub=self._engine.url.password)
+        fault = classify(
+            cause, is_disconnect=lost, scrub=self._engine.url.password, while_writing=isinstance(error, _FailedAt)
+        )
         if table is None or fault.kind is not FaultKind.ITEM:
             return fault
         if fault.table is None or fault.table == table.handle.name:

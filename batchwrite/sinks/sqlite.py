@@ -18,6 +18,8 @@ class SqliteRules(DialectRules):
     """SQLite through Python's `sqlite3`."""
 
     nan_becomes_null = True
+    text_is_exact = True
+    overflows_into_real = True
 
     def __init__(self) -> None:
         self._isolation_levels: weakref.WeakKeyDictionary[Connection, Any] = weakref.WeakKeyDictionary()

@@ -32,6 +32,19 @@ _log = logging.getLogger("batchwrite")
 _PARAMETERS_AT_ONCE = 10_000
 
 
+class _UpsertContext:
+    """What an `onupdate` function of SQLAlchemy's kind may ask of the statement that it is called for."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.current_parameters = values
+
+    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002 - SQLAlchemy's signature
+        return self.current_parameters
+
+    def __getattr__(self, name: str) -> Any:
+        raise ItemRefused(f"an onupdate function asks for {name}, which an upsert does not have")
+
+
 class Statements:
     """Carries out steps on a connection.
 
@@ -116,22 +129,22 @@ class Statements:
                 for write in rows:
                     statement, touched = self._upsert_statement(write)
                     values = _by_column(write.table.handle, write.values)
-                    connection.execute(statement.values(values), [touched()] if touched() else None)
+                    connection.execute(statement.values(values), [touched(write)])
             else:
                 first = rows[0]
                 made_for = (first.table, first.key_columns, first.set_columns)
                 if made_for not in self._made:
                     self._made[made_for] = self._upsert_statement(first)
                 statement, touched = self._made[made_for]
-                connection.execute(statement, [write.values | touched() for write in rows])
+                connection.execute(statement, [write.values | touched(write) for write in rows])
 
-    def _upsert_statement(self, write: Write) -> tuple[Any, Callable[[], dict[str, Any]]]:
+    def _upsert_statement(self, write: Write) -> tuple[Any, Callable[[Write], dict[str, Any]]]:
         """INSERT … ON CONFLICT, and what gives the parameters that stand for Python-side `onupdate` values."""
         table: Table = write.table.handle
         insert = self._rules.insert(table).inline()
         key = [table.columns[name] for name in write.key_columns]
         if not write.set_columns:
-            return insert.on_conflict_do_nothing(index_elements=key), dict
+            return insert.on_conflict_do_nothing(index_elements=key), lambda _write: {}
         changes: dict[Any, Any] = {table.columns[name]: insert.excluded[name] for name in write.set_columns}
         calls = []
         for column in table.columns:
@@ -145,7 +158,7 @@ class Statements:
             elif default.is_clause_element or default.is_scalar:
                 changes[column] = default.arg
         statement = insert.on_conflict_do_update(index_elements=key, set_=changes)
-        return statement, lambda: {name: call(None) for name, call in calls}
+        return statement, lambda write: {name: call(_UpsertContext(write.values)) for name, call in calls}
 
     def _upsert_by_hand(self, connection: Connection, write: Write) -> None:
         table: Table = write.table.handle
@@ -174,13 +187,30 @@ class Statements:
             is_span = step.kind is Kind.INCREMENT and any(isinstance(v, timedelta) for v in rows[0].values.values())
             made_for = (step.table, step.kind, rows[0].key_columns, names, is_span)
             if made_for not in self._made:
-                self._made[made_for] = _change_statement(rows[0])
+                self._made[made_for] = self._change_statement(rows[0])
             statement = self._made[made_for]
             parameters = [
                 _key_parameters(write) | {f"batchwrite_set_{i}": write.values[name] for i, name in enumerate(names)}
                 for write in rows
             ]
             self._require_rows(connection, statement, rows, parameters)
+
+    def _change_statement(self, write: Write) -> Any:
+        """UPDATE … WHERE key; for increments relative, and only where there is something to add to."""
+        table: Table = write.table.handle
+        condition = _matches_parameters(table, write.key_columns)
+        changes: dict[Any, Any] = {}
+        for i, (name, value) in enumerate(write.values.items()):
+            column = table.columns[name]
+            if write.kind is Kind.INCREMENT:
+                kind = sqlalchemy.Interval() if isinstance(value, timedelta) else column.type
+                changes[column] = column + bindparam(f"batchwrite_set_{i}", type_=kind)
+                condition &= column.is_not(None)
+                if self._rules.overflows_into_real and name in write.table.integers:
+                    condition &= sqlalchemy.func.typeof(changes[column]) == "integer"
+            else:
+                changes[column] = bindparam(f"batchwrite_set_{i}", type_=column.type)
+        return sqlalchemy.update(table).where(condition).values(changes)
 
     def _delete(self, connection: Connection, step: Step) -> None:
         table: Table = step.table.handle
@@ -225,7 +255,7 @@ class Statements:
                 query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(write.table.handle)
                 if connection.execute(query.where(_matches(write.table.handle, write))).first() is not None:
                     columns = ", ".join(write.values)
-                    problem = f"the column to be incremented ({columns}) is NULL"
+                    problem = f"the column to be incremented ({columns}) is NULL, or the sum out of its range"
         return ItemRefused(problem, table=write.table.name, column=columns)
 
     # ---- values
@@ -246,7 +276,8 @@ class Statements:
         is_float_column = isinstance(table.handle.columns[column].type, sqlalchemy.Float)
         if is_float_column and isinstance(value, float) and math.isinf(value):
             return
-        word = "NaN" if value != value else "infinity"
+        is_nan = value.is_nan() if isinstance(value, Decimal) else math.isnan(value)
+        word = "NaN" if is_nan else "infinity"
         raise ItemRefused(f"{word} is no value for column {column}", table=table.name, column=column)
 
     def _guarded_columns(self, table: Table) -> frozenset[str]:
@@ -297,22 +328,6 @@ def _has_expressions(table: TableInfo, writes: Iterable[Write]) -> bool:
     if not any(issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__") for kind in types):
         return False  # the usual case, decided by a handful of types and not by every value
     return any(table.is_expression(value) for write in writes for value in write.values.values())
-
-
-def _change_statement(write: Write) -> Any:
-    """UPDATE … WHERE key; for increments relative, and only where there is something to add to."""
-    table: Table = write.table.handle
-    condition = _matches_parameters(table, write.key_columns)
-    changes: dict[Any, Any] = {}
-    for i, (name, value) in enumerate(write.values.items()):
-        column = table.columns[name]
-        if write.kind is Kind.INCREMENT:
-            kind = sqlalchemy.Interval() if isinstance(value, timedelta) else column.type
-            changes[column] = column + bindparam(f"batchwrite_set_{i}", type_=kind)
-            condition &= column.is_not(None)
-        else:
-            changes[column] = bindparam(f"batchwrite_set_{i}", type_=column.type)
-    return sqlalchemy.update(table).where(condition).values(changes)
 
 
 def _matches_parameters(table: Table, names: tuple[str, ...]) -> Any:

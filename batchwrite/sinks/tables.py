@@ -19,7 +19,7 @@ from batchwrite.table import ForeignKeyInfo, TableInfo, Target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy.orm import InstanceState, Mapper
+    from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
 
 _NOT_ADDABLE = (
     sqlalchemy.String,
@@ -29,6 +29,12 @@ _NOT_ADDABLE = (
     sqlalchemy.Uuid,
     sqlalchemy.ARRAY,
 )
+
+_SUFFIXES: dict[type, str] = {
+    sqlalchemy.PrimaryKeyConstraint: "pkey",
+    sqlalchemy.UniqueConstraint: "key",
+    ForeignKeyConstraint: "fkey",
+}
 
 
 def is_expression(value: Any) -> bool:
@@ -41,10 +47,8 @@ def reads_rows(value: Any) -> bool:
 
     `func.now()` is not; a function of the database's own that reads tables cannot be told from it.
     """
-    if hasattr(value, "__clause_element__"):
-        return True
     if not isinstance(value, ClauseElement):
-        return False
+        return hasattr(value, "__clause_element__")
     return any(
         isinstance(part, (TextClause, ColumnClause, FromClause, SelectBase)) and not isinstance(part, FunctionElement)
         for part in visitors.iterate(value)
@@ -52,9 +56,16 @@ def reads_rows(value: Any) -> bool:
 
 
 class SqlCatalog:
-    """Describes tables to the collector; each table once."""
+    """Describes tables to the collector; each table once.
 
-    def __init__(self) -> None:
+    Args:
+        text_is_exact: Whether the database compares texts as Python does.
+        names_constraints: Whether it names constraints without a name as PostgreSQL does.
+    """
+
+    def __init__(self, *, text_is_exact: bool, names_constraints: bool) -> None:
+        self._text_is_exact = text_is_exact
+        self._names_constraints = names_constraints
         self._tables: dict[Table, TableInfo] = {}
 
     def describe(self, table: Any) -> Target:
@@ -107,7 +118,9 @@ class SqlCatalog:
     def _info(self, table: Table) -> TableInfo:
         info = self._tables.get(table)
         if info is None:
-            info = self._tables[table] = _table_info(table)
+            info = self._tables[table] = _table_info(
+                table, text_is_exact=self._text_is_exact, names_constraints=self._names_constraints
+            )
         return info
 
 
@@ -125,11 +138,19 @@ def _attributes(mapper: Mapper[Any], table: Table) -> Iterable[tuple[str, sqlalc
 
 
 def _column_values(mapper: Mapper[Any], state: InstanceState[Any], table: Table) -> dict[str, Any]:
-    """What the ORM's own flush would insert: `None` gives way to a default, an attribute never set is left out."""
+    """What the ORM's own flush would insert: `None` gives way to a default, an attribute never set is left out.
+
+    Raises:
+        ItemRefused: The instance comes from a database, and an attribute of it is not loaded.
+    """
     values = {}
     for attribute, column in _attributes(mapper, table):
         if attribute not in state.dict:
-            continue
+            if state.key is not None:
+                raise ItemRefused("the instance has not loaded all of its columns", table=table.name, column=column.key)
+            if column is not mapper.version_id_col or not mapper.version_id_generator:
+                continue
+            state.dict[attribute] = mapper.version_id_generator(None)
         value = state.dict[attribute]
         gives_way = column.default is not None or column.server_default is not None or column.primary_key
         if value is None and gives_way and not column.type.should_evaluate_none:
@@ -141,10 +162,10 @@ def _column_values(mapper: Mapper[Any], state: InstanceState[Any], table: Table)
 def _refuse_lost_relations(mapper: Mapper[Any], state: InstanceState[Any]) -> None:
     """Refuse related objects that writing columns would drop without a word."""
     for relationship in mapper.relationships:
-        if relationship.viewonly or not state.dict.get(relationship.key):
+        related = state.dict.get(relationship.key)
+        if relationship.viewonly or not related:
             continue
-        attributes = [mapper.get_property_by_column(column).key for column in relationship.local_columns]
-        if relationship.direction is MANYTOONE and all(state.dict.get(name) is not None for name in attributes):
+        if relationship.direction is MANYTOONE and _has_key_of(related, mapper, state, relationship):
             continue
         raise ItemRefused(
             f"add() writes columns only, and the relationship {relationship.key} holds objects: "
@@ -154,7 +175,22 @@ def _refuse_lost_relations(mapper: Mapper[Any], state: InstanceState[Any]) -> No
         )
 
 
-def _table_info(table: Table) -> TableInfo:
+def _has_key_of(
+    related: Any, mapper: Mapper[Any], state: InstanceState[Any], relationship: RelationshipProperty[Any]
+) -> bool:
+    """Whether an instance's own columns hold the key of the object that it refers to."""
+    other: InstanceState[Any] = sqlalchemy.inspect(related)
+    pairs = [
+        (
+            state.dict.get(mapper.get_property_by_column(local).key),
+            other.dict.get(other.mapper.get_property_by_column(remote).key),
+        )
+        for local, remote in relationship.local_remote_pairs or ()
+    ]
+    return all(own is not None and own == theirs for own, theirs in pairs)
+
+
+def _table_info(table: Table, *, text_is_exact: bool, names_constraints: bool) -> TableInfo:
     primary_key = tuple(column.key for column in table.primary_key)
     generated = {
         column.key
@@ -170,12 +206,15 @@ def _table_info(table: Table) -> TableInfo:
         primary_key=primary_key,
         unique_keys=tuple(_unique_keys(table)),
         unique_columns=frozenset(_unique_columns(table)),
-        constraints=_constraints(table),
+        constraints=_constraints(table, name_all=names_constraints),
         foreign_keys=tuple(_foreign_keys(table)),
         referring=frozenset(column.key for column in table.columns if column.foreign_keys),
         referenced=frozenset(_referenced_columns(table)),
         generated=frozenset(generated),
         not_null=frozenset(column.key for column in table.columns if not column.nullable),
+        exact=frozenset(c.key for c in table.columns if _is_exact(c.type, text_is_exact=text_is_exact)),
+        touched=frozenset(c.key for c in table.columns if c.onupdate is not None),
+        counting=frozenset(c.key for c in table.columns if reads_rows(getattr(c.onupdate, "arg", None))),
         integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),
         not_addable=frozenset(c.key for c in table.columns if isinstance(c.type, _NOT_ADDABLE)),
         depth=_depth(table, {}),
@@ -212,16 +251,40 @@ def _unique_columns(table: Table) -> Iterable[str]:
             yield from (column.key for column in index.columns)
 
 
-def _constraints(table: Table) -> dict[str, tuple[str, ...]]:
-    """The columns of everything that has a name and may refuse a row."""
+def _constraints(table: Table, *, name_all: bool) -> dict[str, tuple[str, ...]]:
+    """The columns of everything that has a name and may refuse a row.
+
+    Args:
+        table: The table.
+        name_all: Whether those without a name get the one that PostgreSQL makes up.
+    """
     named: dict[str, tuple[str, ...]] = {}
     for constraint in table.constraints:
-        if isinstance(constraint.name, str) and isinstance(constraint, ColumnCollectionConstraint):
-            named[constraint.name] = tuple(column.key for column in constraint.columns)
+        if not isinstance(constraint, ColumnCollectionConstraint) or not constraint.columns:
+            continue
+        columns = tuple(column.key for column in constraint.columns)
+        if isinstance(constraint.name, str):
+            named[constraint.name] = columns
+        elif name_all and type(constraint) in _SUFFIXES:
+            middle = (
+                [] if isinstance(constraint, sqlalchemy.PrimaryKeyConstraint) else [c.name for c in constraint.columns]
+            )
+            named["_".join([table.name, *middle, _SUFFIXES[type(constraint)]])] = columns
     for index in table.indexes:
         if index.unique and index.name:
             named[index.name] = tuple(column.key for column in index.columns)
     return named
+
+
+def _is_exact(kind: Any, *, text_is_exact: bool) -> bool:
+    """Whether two values of a type are the same in the database exactly where they are equal in Python.
+
+    Numbers with a scale are rounded, CHAR is padded, a collation or a type of the user's own may do anything.
+    """
+    if isinstance(kind, (sqlalchemy.Integer, sqlalchemy.Uuid, sqlalchemy.Date, sqlalchemy.Boolean)):
+        return True
+    is_plain_text = isinstance(kind, sqlalchemy.String) and kind.__visit_name__ not in {"CHAR", "NCHAR", "CITEXT"}
+    return text_is_exact and is_plain_text and kind.collation is None
 
 
 def _parents(table: Table) -> list[tuple[ForeignKeyConstraint, Table]]:
@@ -263,9 +326,10 @@ def _ancestors(table: Table) -> set[Table]:
 
 
 def _depth(table: Table, known: dict[Table, int]) -> int:
-    """Length of the longest chain of parents, foreign keys that close a circle left out."""
+    """Length of the longest chain of parents; tables that refer to each other in a circle count as one."""
     if table not in known:
-        parents = [parent for _, parent in _parents(table) if table not in _ancestors(parent) and parent is not table]
+        circle = {table} | {other for other in _ancestors(table) if table in _ancestors(other)}
+        parents = {parent for member in circle for _, parent in _parents(member)} - circle
         known[table] = 1 + max((_depth(parent, known) for parent in parents), default=-1)
     return known[table]
 
