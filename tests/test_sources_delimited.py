@@ -179,6 +179,18 @@ def test_a_quoted_field_may_be_as_long_as_the_bound() -> None:
     assert record.problem is None
 
 
+@pytest.mark.parametrize(
+    "field",
+    [b"x\n" * MAX_RECORD_LINES, (b"y" * 1000 + b"\n") * (MAX_RECORD_BYTES // 1000)],
+    ids=["lines", "bytes"],
+)
+def test_a_quoted_field_beyond_the_bound_was_left_open(field: bytes) -> None:
+    records = read(b'a,b\n1,"' + field + b'"\n2,x\n')
+    assert records[0].problem == UNCLOSED
+    assert len(records) == field.count(b"\n") + 2
+    assert records[-1].fields == {"a": "2", "b": "x"}
+
+
 def test_a_ragged_record_of_several_lines_is_one_failure() -> None:
     assert problems(b'a,b\n1,"Dear all,\nthank you, and bye\nregards",extra\n2,x\n') == [
         (2, "3 fields where the header has 2")
