@@ -89,9 +89,7 @@ def seeds(draw, made: list[Shape]):
     """Rows that are there before, by position of the table: none, or all the small keys."""
     if draw(st.booleans()):
         return {}
-    return {
-        position: [{"id": key, "u": key, "v": 1, "n": 1} for key in range(1, 5)] for position, _ in enumerate(made)
-    }
+    return {position: [{"id": key, "u": key, "v": 1, "n": 1} for key in range(1, 5)] for position, _ in enumerate(made)}
 
 
 def plant_seeds(engine, metadata: MetaData, seeds) -> None:

@@ -102,6 +102,7 @@ def test_a_table_is_described_once():
     out = Collector(catalog)
     out.insert("stock", {})
     out.take()
+    out.open()
     out.insert("stock", {})
     assert catalog.asked == ["stock"]
 

@@ -245,7 +245,8 @@ def test_an_increment_of_nothing_fails_its_item(database):
             out.increment(THINGS, {"id": row["id"]}, small=1)
 
     failure = fail_among_good(database, {"small": 1}, map_item)
-    assert (failure.column, failure.message) == ("small", "the column to be incremented (small) is NULL")
+    assert failure.column == "small"
+    assert failure.message.startswith("the column to be incremented (small) is NULL")
 
 
 # ---- the item's own, on PostgreSQL

@@ -34,7 +34,8 @@ def info(name, *columns, parent=None, **facts) -> TableInfo:
         "is_expression": lambda value: isinstance(value, Expression),
         "reads_rows": lambda value: isinstance(value, Expression),
     }
-    return TableInfo(name=name, handle=name, columns=("id", "n", "v", "u", "p", *columns), **{**given, **facts})
+    names = ("id", "n", "v", "u", "p", *columns)
+    return TableInfo(name=name, handle=name, columns=names, **{"exact": frozenset(names), **given, **facts})
 
 
 PARENT = info("zeta", referenced=frozenset({"id"}))

@@ -14,7 +14,6 @@ from batchwrite import (
     BatchResult,
     BatchWriteError,
     ConfigurationError,
-    FailureReason,
     ItemFailure,
     ItemOutcome,
     ItemRefused,
@@ -179,12 +178,6 @@ def test_values_are_given_where_asked_for():
 def test_a_reason_gathers_failures_of_different_items():
     assert replace(FAILURE, index=9, item=None, detail=None).reason == FAILURE.reason
     assert replace(FAILURE, column="other").reason != FAILURE.reason
-
-
-def test_reasons_can_be_sorted_although_some_know_no_code():
-    same = {"stage": Stage.WRITE, "error_type": "E", "table": None, "column": None, "constraint": None, "message": "m"}
-    reasons = [FailureReason(**same, sqlstate="23505"), FailureReason(**same, sqlstate=None)]
-    assert len(sorted(reasons)) == 2
 
 
 @pytest.mark.parametrize(

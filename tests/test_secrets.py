@@ -22,7 +22,15 @@ from sqlalchemy import (
     create_engine,
 )
 
-from batchwrite import BatchFailed, BatchWriteError, BatchWriter, RetryPolicy, RunInterrupted, SourceError
+from batchwrite import (
+    BatchFailed,
+    BatchWriteError,
+    BatchWriter,
+    ConfigurationError,
+    RetryPolicy,
+    RunInterrupted,
+    SourceError,
+)
 
 PLANTED = "planted-4711"
 PASSWORD = "planted-Pa55/w@rd:%#?"  # noqa: S105 - what the tests look for
@@ -294,7 +302,6 @@ def test_a_malformed_url_shows_no_password(url, log):
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://u:first@planted-second@127.0.0.1:1/db",
         "postgresql://u@127.0.0.1:1/db?password=planted-query",
         "postgresql://127.0.0.1:1/db?user=u&password=planted-query&sslmode=bad",
     ],
@@ -306,6 +313,13 @@ def test_a_url_whose_password_is_in_the_wrong_place_shows_it_nowhere(url, log):
     for said in [*shown_by(result), *logged(log)]:
         assert "planted-" not in said
         assert "w@rd" not in said
+
+
+def test_a_url_with_an_unescaped_at_sign_in_its_password_is_refused():
+    with pytest.raises(ConfigurationError) as caught:
+        BatchWriter("postgresql://u:first@planted-second@127.0.0.1:1/db")
+    assert "planted-" not in str(caught.value)
+    assert "%40" in str(caught.value)
 
 
 def test_a_short_password_does_not_mangle_the_message(postgres_server):

@@ -255,7 +255,9 @@ class Statements:
                 query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(write.table.handle)
                 if connection.execute(query.where(_matches(write.table.handle, write))).first() is not None:
                     columns = ", ".join(write.values)
-                    problem = f"the column to be incremented ({columns}) is NULL, or the sum out of its range"
+                    problem = f"the column to be incremented ({columns}) is NULL"
+                    if self._rules.overflows_into_real:
+                        problem += ", or the sum out of its range"
         return ItemRefused(problem, table=write.table.name, column=columns)
 
     # ---- values
