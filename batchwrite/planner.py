@@ -347,9 +347,8 @@ def _created_too_late(
             continue  # NULL in part: it refers to nothing
         except TypeError:  # a value that cannot be compared with others
             return None
-        if is_known or None in key:
-            continue
-        if any(map(child.table.is_expression, key)):
+        if not _PLAIN_TYPES.issuperset(map(type, key)) and any(map(child.table.is_expression, key)):
             return None
-        needed[key] = None
+        if not is_known and None not in key:
+            needed[key] = None
     return list(needed)
