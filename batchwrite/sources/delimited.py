@@ -154,7 +154,6 @@ class _Feed:
 
     def begin_record(self) -> None:
         self.taken = []
-        self._bytes = 0
 
     def keep_first_line(self) -> None:
         """Take back the lines of the record under way but for the first."""
@@ -191,8 +190,10 @@ class _Feed:
         taken = self.taken
         if line.text is None:
             raise csv.Error
-        if len(taken) == 2 and self._open_until - line.number > _SHADOW_LINES:
-            raise csv.Error
+        if len(taken) == 2:
+            self._bytes = len(taken[0].raw)
+            if self._open_until - line.number > _SHADOW_LINES:
+                raise csv.Error
         self._bytes += len(line.raw)
         if self._bytes > MAX_RECORD_BYTES or len(taken) > MAX_RECORD_LINES:
             raise csv.Error
