@@ -129,10 +129,12 @@ class TestFixtures:
     def test_shared_data_is_there(self, shared_data: Path) -> None:
         assert any(shared_data.iterdir())
 
-    def test_missing_shared_data_fails(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_a_large_file_that_is_not_where_it_is_said_to_be_fails(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.setenv(conftest.DATA_VARIABLE, str(tmp_path / "absent"))
-        with pytest.raises(pytest.fail.Exception, match=f"absent: set {conftest.DATA_VARIABLE}"):
-            conftest.data_directory()
+        with pytest.raises(pytest.fail.Exception, match="xz is not there"):
+            conftest.online_retail_file()
 
 
 class TestHeader:
