@@ -52,28 +52,28 @@ class ItemRefused(BatchWriteError):
         self.constraint = constraint
 
 
-class SourceError(BatchWriteError):
+class _ErrorWithResult(BatchWriteError):
+    """Raised when there is a result to look at."""
+
+    def __init__(self, message: str, *, result: BatchResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class SourceError(_ErrorWithResult):
     """The input could not be read on; the exception that stopped it is the `__cause__`.
 
     Attributes:
         result: What was written before; items received but not yet flushed are counted as unattempted.
     """
 
-    def __init__(self, message: str, *, result: BatchResult) -> None:
-        super().__init__(message)
-        self.result = result
 
-
-class BatchFailed(BatchWriteError):
+class BatchFailed(_ErrorWithResult):
     """Raised by `BatchResult.raise_for_failures`: some items did not land.
 
     Attributes:
         result: The whole result; everything it counts as written is committed.
     """
-
-    def __init__(self, message: str, *, result: BatchResult) -> None:
-        super().__init__(message)
-        self.result = result
 
 
 class RunInterrupted(KeyboardInterrupt):
