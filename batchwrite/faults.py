@@ -12,11 +12,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sqlalchemy_errors
 
 from batchwrite.errors import BatchWriteError, ItemRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import URL
 
 
 class FaultKind(StrEnum):
@@ -188,15 +193,22 @@ _PLAIN_WORDS = {
 _SHOWN_CLASSES = frozenset({"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"})
 
 
+def secrets_in(url: URL) -> tuple[str, ...]:
+    """What a database URL says that must not be shown: its password, wherever it stands."""
+    named = [value for name, value in url.query.items() if "password" in name.lower()]
+    texts = [url.password, *(text for value in named for text in ([value] if isinstance(value, str) else value))]
+    return tuple(text for text in texts if text)
+
+
 def classify(
-    error: BaseException, *, is_disconnect: bool = False, scrub: str | None = None, while_writing: bool = False
+    error: BaseException, *, is_disconnect: bool = False, scrub: Iterable[str] = (), while_writing: bool = False
 ) -> Fault:
     """What an exception means, for any database reached through SQLAlchemy.
 
     Args:
         error: What was raised, by SQLAlchemy, by a driver, or while a value was converted.
         is_disconnect: What the dialect says of it (see `sqlalchemy.engine.Dialect.is_disconnect`).
-        scrub: A password to strike out of texts that are shown.
+        scrub: Passwords to strike out of texts that are shown (see `secrets_in`).
         while_writing: Whether it was raised while values were written: what has no code is the values' fault then.
     """
     if isinstance(error, ItemRefused):
@@ -335,9 +347,9 @@ def _spell(class_name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", class_name).lower()
 
 
-def _scrubbed(fault: Fault, secret: str | None) -> Fault:
-    if not secret:
-        return fault
-    whole_word = re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)")
-    detail = whole_word.sub("***", fault.detail) if fault.detail else fault.detail
-    return replace(fault, message=whole_word.sub("***", fault.message), detail=detail)
+def _scrubbed(fault: Fault, secrets: Iterable[str]) -> Fault:
+    for secret in secrets:
+        whole_word = re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)")
+        detail = whole_word.sub("***", fault.detail) if fault.detail else fault.detail
+        fault = replace(fault, message=whole_word.sub("***", fault.message), detail=detail)
+    return fault

@@ -78,14 +78,18 @@ def at(table, key):
 
 def in_order(writes):
     """As recorded, but runs of deletes go children first, and the runs between them parents first."""
-    rank = {table: number for number, table in enumerate(writes[0][1].metadata.sorted_tables)}
     ordered, run = [], []
     for write in [*writes, None]:
         if run and (write is None or write[0] != run[0][0]):
-            ordered += sorted(run, key=lambda write: rank[write[1]], reverse=run[0][0])
+            ordered += sorted(run, key=lambda write: depth(write[1]), reverse=run[0][0])
             run = []
         run.append(write)
     return ordered
+
+
+def depth(table) -> int:
+    parents = {key.column.table for key in table.foreign_keys} - {table}
+    return 1 + max(map(depth, parents), default=0)
 
 
 def code_of(error) -> str:

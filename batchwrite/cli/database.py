@@ -13,7 +13,7 @@ from sqlalchemy.types import NullType
 
 from batchwrite.cli.errors import CommandError, WrongUsage, ending_with
 from batchwrite.errors import ConfigurationError
-from batchwrite.faults import classify
+from batchwrite.faults import classify, secrets_in
 from batchwrite.writer import create_engine_for
 
 if TYPE_CHECKING:
@@ -42,6 +42,23 @@ def open_database(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
+@contextmanager
+def database_errors(engine: Engine) -> Iterator[None]:
+    """End the command in one line where the database cannot be used.
+
+    Raises:
+        CommandError: It cannot.
+        NoSuchTableError: As it came: the caller knows better what to say of it.
+    """
+    try:
+        yield
+    except NoSuchTableError:
+        raise
+    except (SQLAlchemyError, OSError) as error:
+        message = classify(error, scrub=secrets_in(engine.url)).message
+        raise CommandError(f"cannot use the database: {message}") from error
+
+
 def sqlite_file(engine: Engine) -> Path | None:
     """The file of a SQLite database; `None` for one in memory, or of another kind."""
     name = engine.url.database
@@ -57,7 +74,7 @@ def reflect_table(engine: Engine, name: str) -> Table:
         CommandError: There is no such table (wrong usage), or the database cannot be reached (failed).
     """
     try:
-        with engine.connect() as connection, warnings.catch_warnings():
+        with database_errors(engine), engine.connect() as connection, warnings.catch_warnings():
             # A column of a type that SQLAlchemy does not know is fed with text: nothing to warn of.
             warnings.simplefilter("ignore", SAWarning)
             schema, table_name = _find_table(inspect(connection), name)
@@ -67,9 +84,6 @@ def reflect_table(engine: Engine, name: str) -> Table:
                 _forget_guessed_types(connection, table)
     except NoSuchTableError as error:
         raise WrongUsage(f"no table {name!r} in the database") from error
-    except (SQLAlchemyError, OSError) as error:
-        message = classify(error, scrub=engine.url.password).message
-        raise CommandError(f"cannot use the database: {message}") from error
     for column in table.columns:
         if isinstance(column.type, JSON):
             column.type.none_as_null = True  # a field without a value is NULL, here as in every other column

@@ -13,14 +13,13 @@ import click
 from rich.console import Console
 from rich.text import Text
 from sqlalchemy import MetaData, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
+from batchwrite.cli.database import database_errors
 from batchwrite.cli.errors import PARTIAL_SUCCESS, CommandError, WrongUsage, ending_with
 from batchwrite.cli.render import print_summary, progress, write_stdout
 from batchwrite.cli.signals import interruption
 from batchwrite.demo.retail import LineMapper, RetailTables, read_lines
 from batchwrite.errors import ConfigurationError
-from batchwrite.faults import classify
 from batchwrite.result import OutcomeStatus, Status
 from batchwrite.writer import BatchWriter, create_engine_for
 
@@ -61,34 +60,20 @@ def demo(context: click.Context, url: str, *, as_json: bool) -> None:
     with ending_with(WrongUsage, ConfigurationError):
         engine = create_engine_for(url)
     try:
-        with _database_errors(engine):
+        with database_errors(engine):
             tables = _made_anew(engine)
         result = _write(engine, tables)
-        with _database_errors(engine):
+        with database_errors(engine):
             held = _count(engine, tables)
     finally:
         engine.dispose()
     if as_json:
         write_stdout(json.dumps(result.to_dict() | {"database": held}) + "\n")
     else:
-        _print(result, held, str(engine.url))
+        _print(result, held, str(engine.url.set(query={})))
     status = _EXIT_STATUS.get(result.status, CommandError.exit_code)
     # Lines of the sample are meant to fail: a demo that shows them has done what it is for.
     context.exit(0 if status == PARTIAL_SUCCESS else status)
-
-
-@contextmanager
-def _database_errors(engine: Engine) -> Iterator[None]:
-    """End the command in one line where the database cannot be used.
-
-    Raises:
-        CommandError: It cannot.
-    """
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        message = classify(error, scrub=engine.url.password).message
-        raise CommandError(f"cannot use the database: {message}") from error
 
 
 def _made_anew(engine: Engine) -> RetailTables:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchwrite.collector import Kind, Write
 from batchwrite.errors import ItemRefused
-from batchwrite.faults import Fault, FaultKind, FlushFailed, classify
+from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
 from batchwrite.sinks.dialects import rules_for
@@ -54,6 +54,7 @@ class SqlSink(SqlCatalog):
         super().__init__(text_is_exact=self._rules.text_is_exact, names_constraints=self._rules.names_constraints)
         self._engine = engine
         self._owns_engine = owns_engine
+        self._secrets = secrets_in(engine.url)
         self._statements = Statements(self._rules)
         self._is_failing = False  # whether the last chunk held a bad item
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected
@@ -257,9 +258,7 @@ class SqlSink(SqlCatalog):
         lost = False
         if isinstance(cause, Exception):
             lost = self._engine.dialect.is_disconnect(cause, raw, None)  # type: ignore[arg-type]
-        fault = classify(
-            cause, is_disconnect=lost, scrub=self._engine.url.password, while_writing=isinstance(error, _FailedAt)
-        )
+        fault = classify(cause, is_disconnect=lost, scrub=self._secrets, while_writing=isinstance(error, _FailedAt))
         if table is None or fault.kind is not FaultKind.ITEM:
             return fault
         if fault.table is None or fault.table == table.handle.name:
