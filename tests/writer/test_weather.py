@@ -1,0 +1,116 @@
+"""Connections that are lost, at any moment."""
+
+import itertools
+
+import pytest
+from items import AT_ONCE, METADATA, accounted, counts, ids, on_statement, write_one
+from sqlalchemy import (
+    NullPool,
+    create_engine,
+    event,
+    text,
+)
+
+from batchwrite import (
+    BatchWriter,
+    Status,
+)
+
+
+def kill_others(engine):
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+
+@pytest.fixture
+def killer(postgres):
+    """Kills all other connections to the database."""
+    other = create_engine(postgres.url, poolclass=NullPool)
+    yield lambda: kill_others(other)
+    other.dispose()
+
+
+@pytest.mark.parametrize("items", [[1, 2, 3, 4], [1, -2, 3, -4]])
+def test_a_connection_killed_between_chunks_costs_nothing(postgres, killer, items):
+    def map_item(item, out):
+        if abs(item) == 3:
+            killer()
+        write_one(item, out)
+
+    result = accounted(BatchWriter(postgres, chunk_size=2, retry=AT_ONCE).run(items, map_item), postgres)
+    assert result.written == sum(item > 0 for item in items)
+    assert result.abort is None
+
+
+@pytest.mark.parametrize("word", ["INSERT", "SAVEPOINT", "RELEASE", "ROLLBACK TO"])
+def test_a_connection_killed_inside_a_chunk_costs_nothing(postgres, killer, word):
+    with on_statement(postgres, word, killer) as done:
+        result = BatchWriter(postgres, chunk_size=4, retry=AT_ONCE).run([1, -2, 3, 4, 5], write_one)
+    accounted(result, postgres)
+    assert (result.written, result.failed) == (4, 1)
+    assert done.is_set() or word in {"SAVEPOINT", "RELEASE", "ROLLBACK TO"}
+
+
+def test_savepoints_are_seen_by_the_test_above(postgres):
+    """SQLAlchemy sends SAVEPOINT as a statement like any other; or else the kills above would not happen."""
+    with on_statement(postgres, "SAVEPOINT", lambda: None) as done:
+        BatchWriter(postgres).run([1, -2], write_one)
+    assert done.is_set()
+
+
+@pytest.fixture
+def killed_at_second_commit(postgres, killer):
+    """The connection is killed when everything is written and COMMIT is about to be sent."""
+    commits = itertools.count(1)
+    event.listen(postgres, "commit", lambda _connection: killer() if next(commits) == 2 else None)
+
+
+@pytest.mark.usefixtures("killed_at_second_commit")
+def test_a_commit_without_an_answer_makes_a_chunk_unknown(postgres):
+    result = BatchWriter(postgres, chunk_size=2, retry=AT_ONCE).run([1, 2, 3, "x", 5, 6], write_one)
+    assert counts(accounted(result, postgres)) == (2, 1, 0, 0, 1)
+    assert (result.status, result.abort.reason) == (Status.UNKNOWN, "in_doubt")
+    assert result.chunks == 1
+
+
+@pytest.mark.usefixtures("killed_at_second_commit")
+def test_a_stream_says_which_items_are_unknown(postgres):
+    outcomes = list(BatchWriter(postgres, chunk_size=2).stream([1, 2, 3, None], write_one))
+    assert [str(outcome.status) for outcome in outcomes] == ["written", "written", "unknown", "skipped"]
+
+
+def test_a_server_that_is_gone_leaves_the_rest_unattempted(own_postgres):
+    engine = create_engine(own_postgres.url)
+    METADATA.create_all(engine)
+
+    def map_item(item, out):
+        if item == 2:
+            own_postgres.stop("immediate")
+        write_one(item, out)
+
+    result = BatchWriter(engine, chunk_size=2, retry=AT_ONCE).run(range(6), map_item)
+    assert counts(result) == (2, 0, 0, 2, 0)
+    assert (result.status, result.abort.reason) == (Status.ABORTED, "lost")
+    own_postgres.start()
+    assert ids(engine) == [0, 1]
+    engine.dispose()
+
+
+def test_a_server_that_comes_back_in_time_costs_nothing(own_postgres):
+    engine = create_engine(own_postgres.url)
+    METADATA.create_all(engine)
+
+    def map_item(item, out):
+        if item == 2:
+            own_postgres.stop("immediate")
+            own_postgres.start()
+        write_one(item, out)
+
+    result = accounted(BatchWriter(engine, chunk_size=2, retry=AT_ONCE).run(range(6), map_item), engine)
+    assert result.written == 6
+    engine.dispose()
