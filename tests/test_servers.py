@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
-import conftest
+import databases
 import psycopg
 import pytest
 import servers
@@ -92,7 +92,7 @@ class TestFixtures:
     def test_a_connection_that_is_kept_fails_the_teardown(self, sqlite_engine: Engine) -> None:
         with (
             pytest.raises(AssertionError, match=r"1 connection\(s\) were not given back"),
-            conftest.watched(sqlite_engine),
+            databases.watched(sqlite_engine),
         ):
             kept = sqlite_engine.connect()
         kept.invalidate()  # its pool is disposed of: nobody else would close it
@@ -132,9 +132,9 @@ class TestFixtures:
     def test_a_large_file_that_is_not_where_it_is_said_to_be_fails(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setenv(conftest.DATA_VARIABLE, str(tmp_path / "absent"))
+        monkeypatch.setenv(databases.DATA_VARIABLE, str(tmp_path / "absent"))
         with pytest.raises(pytest.fail.Exception, match="xz is not there"):
-            conftest.online_retail_file()
+            databases.online_retail_file()
 
 
 class TestHeader:
@@ -153,10 +153,10 @@ class TestHeader:
     def test_a_server_other_than_announced_is_told_at_the_end(self, used: str, said: list[str]) -> None:
         written: list[str] = []
         config = SimpleNamespace(stash=pytest.Stash())
-        config.stash[conftest.ANNOUNCED] = "18.6 from a"
-        config.stash[conftest.USED] = used
+        config.stash[databases.ANNOUNCED] = "18.6 from a"
+        config.stash[databases.USED] = used
         reporter = SimpleNamespace(write_line=lambda line, **_markup: written.append(line.partition(",")[0]))
-        conftest.pytest_terminal_summary(reporter, config)
+        databases.say_if_another_server_was_used(reporter, config)
         assert written == said
 
     def test_sqlite_alone_needs_no_server(self) -> None:

@@ -1,0 +1,112 @@
+"""Databases and input files for the tests; the fixtures in `conftest.py` hand them out."""
+
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Engine, MetaData, create_engine, event
+
+DATA_VARIABLE = "BATCHWRITE_SHARED_DATA"
+ANNOUNCED = pytest.StashKey[str]()
+USED = pytest.StashKey[str]()
+
+
+def say_if_another_server_was_used(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    used = config.stash.get(USED, None)
+    if used is not None and used != config.stash.get(ANNOUNCED, used):
+        reporter.write_line(f"postgresql: used {used}, as the one in the header did not start", yellow=True)
+
+
+class Databases:
+    """Databases on one server, each a copy of one template, under names that no other run uses."""
+
+    def __init__(self, server: URL) -> None:
+        self._server = server
+        self._admin = create_engine(server, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+        self._prefix = f"batchwrite_test_{secrets.token_hex(4)}"
+        self._numbers = itertools.count(1)
+        self.template = f"{self._prefix}_template"
+        # From template0 and in one locale, so that a user's server behaves like one that we made.
+        self._execute(f"CREATE DATABASE {self.template} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+
+    @contextmanager
+    def fresh(self) -> Iterator[URL]:
+        """A new database, dropped afterwards even if somebody is still connected to it."""
+        name = f"{self._prefix}_{next(self._numbers)}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {self.template}")
+        try:
+            yield self._server.set(database=name)
+        finally:
+            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        self._execute(f"DROP DATABASE {self.template} WITH (FORCE)")
+        self._admin.dispose()
+
+    def _execute(self, statement: str) -> None:
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+
+def assert_all_returned(engine: Engine) -> None:
+    held = engine.pool.checkedout()
+    assert held == 0, f"{held} connection(s) were not given back to the pool of {engine!r}"
+
+
+@contextmanager
+def watched(engine: Engine) -> Iterator[Engine]:
+    """Hands the engine out, and afterwards requires that its pool has everything back."""
+    try:
+        yield engine
+        assert_all_returned(engine)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def tables_created(engine: Engine, metadata: MetaData) -> Iterator[None]:
+    """Makes the tables for one example of a property test, which has no fixtures of its own."""
+    metadata.create_all(engine)
+    try:
+        yield
+    finally:
+        if not engine.pool.checkedout():  # else the drop would wait for that connection's locks, for ever
+            metadata.drop_all(engine)
+    assert_all_returned(engine)
+
+
+@contextmanager
+def sqlite_file(path: Path) -> Iterator[Engine]:
+    engine = create_engine(URL.create("sqlite", database=str(path)))
+    event.listen(engine, "connect", enforce_foreign_keys)
+    with watched(engine):
+        yield engine
+
+
+def enforce_foreign_keys(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+@contextmanager
+def postgres_database(databases: Databases) -> Iterator[Engine]:
+    with databases.fresh() as url, watched(create_engine(url)) as engine:
+        yield engine
+
+
+def online_retail_file() -> Path:
+    named = os.environ.get(DATA_VARIABLE)
+    directory = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = directory / "online_retail.csv.xz"
+    if path.is_file():
+        return path
+    if named:
+        pytest.fail(f"{path} is not there: {DATA_VARIABLE} names the directory to find it in")
+    # No server is wanting, only 3 MB that do not belong in a repository; CI sets the variable.
+    pytest.skip(f"the Online Retail file is not there: {DATA_VARIABLE} may name its directory")

@@ -1,0 +1,238 @@
+"""Faults: real errors of both databases, each ending as a failed item, as a retry or as an abort, as promised."""
+
+import sqlite3
+from decimal import Decimal
+
+import pytest
+from provoked import (
+    AT_ONCE,
+    THINGS,
+    circular,
+    fail_among_good,
+    insert_thing,
+    nested,
+    raise_by_trigger,
+    written,
+)
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    event,
+)
+
+from batchwrite import BatchWriter, Stage
+
+
+@pytest.mark.parametrize(
+    ("bad", "codes", "column"),
+    [
+        ({"required": None}, ("23502", "SQLITE_CONSTRAINT_NOTNULL"), "required"),
+        ({"id": 1}, ("23505", "SQLITE_CONSTRAINT_PRIMARYKEY"), "id"),
+        ({"checked": 0}, ("23514", "SQLITE_CONSTRAINT_CHECK"), None),
+        ({"parent": 99}, ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY"), "parent"),
+    ],
+)
+def test_a_constraint_that_refuses_a_row_is_named(database, bad, codes, column):
+    failure = fail_among_good(database, bad)
+    is_postgres = database.dialect.name == "postgresql"
+    assert failure.sqlstate == codes[0 if is_postgres else 1]
+    assert failure.stage is Stage.WRITE
+    if is_postgres or "FOREIGNKEY" not in failure.sqlstate:
+        assert failure.table == "things" or failure.constraint == "ck_checked"
+    if is_postgres or column != "parent":
+        assert failure.column == column or failure.constraint == "ck_checked"
+
+
+def test_a_foreign_key_that_refuses_a_row_names_at_least_its_table(sqlite):
+    assert fail_among_good(sqlite, {"parent": 99}).table == "things"
+
+
+def test_a_unique_key_taken_by_an_earlier_item_is_named(database):
+    rows = [{"id": 1, "single": 7}, {"id": 2, "single": 7}, {"id": 3}]
+    result = BatchWriter(database).run(rows, insert_thing)
+    (failure,) = result.failures
+    assert (failure.index, failure.table, failure.column) == (1, "things", "single")
+    assert failure.sqlstate in {"23505", "SQLITE_CONSTRAINT_UNIQUE"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"required": [1]},
+        {"required": {"a": 1}},
+        {"required": object()},
+        {"small": 2**80},
+        {"required": 2**70},
+        {"short": "\ud800"},
+        {"day": "someday"},
+        {"moment": 5},
+        {"flag": "maybe"},
+        {"data": "text"},
+        {"document": object()},
+        {"document": {"a": object()}},
+        {"document": {1: {2}}},
+        {"uuid": "no uuid"},
+        {"uuid": 5},
+        {"colour": []},
+        {"picky": "lookup"},
+        {"money": "much"},
+        {"money": object()},
+        {"money": Decimal("NaN")},
+        {"money": Decimal("sNaN")},
+        {"money": float("inf")},
+        {"money": float("nan")},
+    ],
+    ids=repr,
+)
+def test_a_value_that_the_column_cannot_hold_fails_its_item(database, bad):
+    failure = fail_among_good(database, bad)
+    assert failure.stage is Stage.WRITE
+
+
+@pytest.mark.parametrize(
+    "bad", [{"picky": "odd"}, {"document": circular()}, {"document": nested()}], ids=["own", "circular", "nested"]
+)
+def test_whatever_the_conversion_of_a_value_raises_fails_its_item(database, bad):
+    fail_among_good(database, bad)
+
+
+def test_an_unknown_column_fails_its_item_by_name(database):
+    failure = fail_among_good(database, {"colur": "red"})
+    assert (failure.stage, failure.table, failure.column) == (Stage.MAP, "things", "colur")
+
+
+@pytest.mark.parametrize("method", ["update", "increment", "delete"])
+def test_a_row_that_does_not_exist_fails_its_item(database, method):
+    def map_item(row, out):
+        out.insert(THINGS, {"id": row["id"]})
+        if "key" in row:
+            values = {} if method == "delete" else {"small": 1}
+            getattr(out, method)(THINGS, {"id": row["key"]}, **values)
+
+    failure = fail_among_good(database, {"key": 99}, map_item)
+    assert (failure.table, failure.column) == ("things", "id")
+    assert "no row has this key" in failure.message
+
+
+def test_an_increment_of_nothing_fails_its_item(database):
+    def map_item(row, out):
+        out.insert(THINGS, {"id": row["id"]})
+        if "small" in row:
+            out.increment(THINGS, {"id": row["id"]}, small=1)
+
+    failure = fail_among_good(database, {"small": 1}, map_item)
+    assert failure.column == "small"
+    assert failure.message.startswith("the column to be incremented (small) is NULL")
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ({"short": "long"}, "22001"),
+        ({"small": 2**20}, "22003"),
+        ({"money": 12345}, "22003"),
+        ({"required": "x"}, "22P02"),
+        ({"flag": "maybe"}, None),
+        ({"colour": "blue"}, "22P02"),
+        ({"required": 2**40}, "22003"),
+        ({"required": [1]}, "42846"),
+        ({"short": "a\0"}, None),
+        ({"document": {"a": "\0"}}, None),
+    ],
+    ids=repr,
+)
+def test_postgresql_says_by_code_what_it_refuses(postgres, bad, code):
+    if bad == {"document": {"a": "\0"}}:
+        with postgres.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE things ALTER document TYPE jsonb")
+        code = "22P05"
+    assert fail_among_good(postgres, bad).sqlstate == code
+
+
+def test_a_value_too_large_for_an_index_fails_its_item(postgres):
+    import random
+
+    value = "".join(random.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
+    assert fail_among_good(postgres, {"long": value}).sqlstate == "54000"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "P0001",
+        "P0002",
+        "BW001",
+        "HV000",
+        "22000",
+        "22008",
+        "22012",
+        "23000",
+        "23P01",
+        "23001",
+        "44000",
+        "21000",
+        "54001",
+    ],
+)
+@pytest.mark.parametrize("when", ["BEFORE", "CONSTRAINT"])
+def test_what_a_trigger_raises_fails_the_item(postgres, code, when):
+    raise_by_trigger(postgres, code, when=when)
+    failure = fail_among_good(postgres, {"small": 7})
+    assert failure.sqlstate == code
+    assert failure.stage is (Stage.COMMIT if when == "CONSTRAINT" else Stage.WRITE)
+
+
+def test_a_deferred_foreign_key_is_blamed_on_its_item(engine, created):
+    metadata = MetaData()
+    key = ForeignKey("node.id", deferrable=True, initially="DEFERRED")
+    node = Table("node", metadata, Column("id", Integer, primary_key=True), Column("p", Integer, key))
+    rows = [{"id": 1, "p": 1}, {"id": 2, "p": 99}, {"id": 3}]
+    with created(engine, metadata):
+        result = BatchWriter(engine).run(rows, lambda row, out: out.insert(node, row))
+    assert [(failure.index, failure.stage) for failure in result.failures] == [(1, Stage.COMMIT)]
+
+
+def test_a_trigger_of_sqlite_fails_the_item(sqlite):
+    with sqlite.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER t BEFORE INSERT ON things WHEN NEW.small = 7 BEGIN SELECT RAISE(ABORT, 'planted'); END"
+        )
+    assert fail_among_good(sqlite, {"small": 7}).sqlstate == "SQLITE_CONSTRAINT_TRIGGER"
+
+
+def test_a_trigger_of_sqlite_that_rolls_back_loses_no_other_item(sqlite):
+    """RAISE(ROLLBACK) and ON CONFLICT ROLLBACK end the whole transaction, savepoints and all."""
+    with sqlite.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER t BEFORE INSERT ON things WHEN NEW.small = 7 BEGIN SELECT RAISE(ROLLBACK, 'planted'); END"
+        )
+    rows = [{"id": 1}, {"id": 2, "small": 7}, {"id": 3}]
+    result = BatchWriter(sqlite, retry=AT_ONCE).run(rows, insert_thing)
+    assert written(sqlite) == list(range(1, 1 + 2 * result.written, 2))[: result.written]
+    assert result.written + result.failed + result.unattempted == 3
+    assert result.failed <= 1
+
+
+def test_a_strict_table_of_sqlite_fails_the_item(sqlite_engine):
+    with sqlite_engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE strict (id INTEGER PRIMARY KEY, n INTEGER) STRICT")
+    table = Table("strict", MetaData(), Column("id", Integer, primary_key=True), Column("n", Integer))
+    rows = [{"id": 1, "n": 1}, {"id": 2, "n": "x"}, {"id": 3, "n": 3}]
+    result = BatchWriter(sqlite_engine).run(rows, lambda row, out: out.insert(table, row))
+    assert [failure.index for failure in result.failures] == [1]
+
+
+def test_a_text_in_the_rowid_of_sqlite_fails_the_item(sqlite):
+    assert fail_among_good(sqlite, {"id": "x"}).sqlstate == "SQLITE_MISMATCH"
+
+
+def test_a_value_too_large_for_sqlite_fails_the_item(sqlite):
+    @event.listens_for(sqlite, "connect")
+    def limit(raw, record):
+        raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+
+    sqlite.dispose()
+    assert fail_among_good(sqlite, {"long": "x" * 20_000}).sqlstate == "SQLITE_TOOBIG"
