@@ -261,9 +261,9 @@ def test_every_page_is_in_the_navigation():
 
 @pytest.mark.parametrize("page", LINKED_PAGES, ids=name_of)
 def test_tests_that_are_named_exist(page):
-    for path, name in re.findall(r"`((?:tests|examples|batchwrite)/[\w/]+\.py)(?:::(\w+))?`", prose_of(page)):
+    for path, name in re.findall(r"`((?:tests|examples|batchwrite)/[\w/]+(?:\.py|/))(?:::(\w+))?`", prose_of(page)):
         file = ROOT / path
-        assert file.is_file(), f"{path} does not exist"
+        assert file.exists(), f"{path} does not exist"
         assert not name or f"def {name}(" in file.read_text(encoding="utf-8"), f"{path} has no {name}"
 
 
