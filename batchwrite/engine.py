@@ -329,6 +329,8 @@ class Run:
 
     def _end_of_run(self, chunk: Chunk, failures: Mapping[int, ItemFailure]) -> int:
         """How many items of a chunk are decided before failures, as far as they are known, end the run."""
+        if self._settings.policy.most is None:
+            return len(chunk.entries)
         for count, position in enumerate(sorted(failures), start=1):
             if not self._settings.policy.allows(self._tally.failed + count):
                 return position + 1

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from reference import write_sequentially
 
 from batchwrite import BatchWriter, OutcomeStatus
+from batchwrite.sinks.sql import SqlSink
 
 
 def described(outcome) -> str:
@@ -47,6 +48,19 @@ def compare(engine, created, data, *, deferred=False, sink=None):
 @given(data=st.data())
 def test_a_run_does_what_its_items_do_one_by_one(shared_engine, created, data):
     compare(shared_engine, created, data)
+
+
+class WithoutOnConflict(SqlSink):
+    """What databases get that have no INSERT with ON CONFLICT."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self._rules.insert = lambda table: None
+
+
+@given(data=st.data())
+def test_upserts_by_hand_do_what_on_conflict_does(shared_engine, created, data):
+    compare(shared_engine, created, data, sink=WithoutOnConflict)
 
 
 @given(data=st.data())

@@ -163,7 +163,9 @@ class Statements:
     def _upsert_by_hand(self, connection: Connection, write: Write) -> None:
         table: Table = write.table.handle
         matches = _matches(table, write)
-        if write.set_columns:
+        if not write.table.could_be_inserted(write.values):
+            exists = False  # refused by ON CONFLICT whether the row exists or not, and so here
+        elif write.set_columns:
             changes = _by_column(table, {name: write.values[name] for name in write.set_columns})
             exists = connection.execute(sqlalchemy.update(table).where(matches).values(changes)).rowcount > 0
         else:
