@@ -91,7 +91,9 @@ class _KeyState:
             # The row exists, or else those have failed: what is left of the upsert is an update.
             return self._merge_update({column: write.values[column] for column in write.set_columns})
         assert self.upsert is not None  # noqa: S101 - the first branch has set it
-        if not write.table.could_be_inserted(self.upsert.values) or self._hides(write.values, write.set_columns):
+        if not write.table.could_be_inserted(self.upsert.values):
+            return False
+        if self._hides(self.upsert.values, write.values, write.set_columns):
             return False
         if write.set_columns and self.table.touched:
             return False  # the second changes what the first has inserted, and so touches it
@@ -103,24 +105,20 @@ class _KeyState:
         return True
 
     def _merge_update(self, values: Mapping[str, Any]) -> bool:
-        if not self.deltas.keys().isdisjoint(values) or self._hides(values, values):
+        if not self.deltas.keys().isdisjoint(values) or self._hides(self.updates, values, values):
             return False
         self.updates.update(values)
         return True
 
-    def _hides(self, values: Mapping[str, Any], columns: Iterable[str]) -> bool:
+    def _hides(self, earlier: Mapping[str, Any], later: Mapping[str, Any], columns: Iterable[str]) -> bool:
         """Whether new values would cover up earlier ones that the database may refuse for more than their own sake."""
-        table = self.table
         for column in columns:
-            if column in self.updates:
-                earlier = self.updates[column]
-            elif self.upsert is not None and column in self.upsert.set_columns:
-                earlier = self.upsert.values[column]
-            else:
+            if column not in earlier:
                 continue
-            if (earlier is None and column in table.not_null) or earlier != earlier:
+            value = earlier[column]
+            if (value is None and column in self.table.not_null) or value != value:
                 return True
-            if column in table.referring and earlier != values[column]:
+            if column in self.table.referring and value != later[column]:
                 return True
         return False
 

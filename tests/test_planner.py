@@ -447,3 +447,9 @@ def test_dates_are_keys_like_any_other():
     days = [datetime(2024, 1, day) for day in (3, 1, 2)]  # noqa: DTZ001 - a column without a time zone
     (step,) = steps_of(*(increment(OTHER, day, n=1) for day in days))
     assert [write.key[0].day for write in step.writes] == [1, 2, 3]
+
+
+def test_a_reference_that_is_only_inserted_is_not_covered_up_by_a_later_upsert():
+    """Where the row does not exist, the first upsert inserts its reference, and may be refused for it."""
+    plan = plan_of(upsert(CHILD, 1, p=99, set_columns=()), upsert(CHILD, 1, p=1, set_columns=("p",)))
+    assert len(plan.segments) == 2
