@@ -73,8 +73,9 @@ class Collector:
     """Records the writes of one item; what a map function gets as its second argument.
 
     Rows are dictionaries of value by column name (by attribute name for a mapped class); they are copied, so the
-    caller may use them again. Every method raises `ItemRefused` for a write that cannot be meant (an unknown
-    column, a key that is NULL, a delta that is no number). Left alone, that makes the item a failure of stage
+    caller may use them again (but must not change a list or a dictionary that is a value in one until its chunk is
+    written). Every method raises `ItemRefused` for a write that cannot be meant (an unknown column, a key that is
+    NULL, a delta that is no number). Left alone, that makes the item a failure of stage
     `map`; nothing of the item is written then.
     """
 

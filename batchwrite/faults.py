@@ -96,6 +96,12 @@ SQLSTATE_KINDS: dict[str, FaultKind] = {
     "57P02": FaultKind.LOST,
     "57P03": FaultKind.LOST,
     "57P05": FaultKind.LOST,
+    # One odd value must not end a run, and these are what PostgreSQL says of it where SQLAlchemy sends no cast: False
+    # into numeric, True as a key of numeric, anything into a generated column. Where it is the program's fault for
+    # every item, every item fails, and says so.
+    "42804": FaultKind.ITEM,
+    "42883": FaultKind.ITEM,
+    "428C9": FaultKind.ITEM,
     "42846": FaultKind.ITEM,  # a value of a type that has no cast to the column's: seen for a list into an integer
     "54000": FaultKind.ITEM,  # a row too big for an index
 }
@@ -175,6 +181,10 @@ _PLAIN_WORDS = {
     "22021": "a text holds a character that the database's encoding cannot store",
     "22P02": "a value cannot be read as the column's type",
     "22P05": "a text holds a character that cannot be converted",
+    "42804": "a value is of a type that the column cannot hold",
+    "42846": "a value is of a type that the column cannot hold",
+    "42883": "a value is of a type that cannot be compared with the column",
+    "428C9": "a value is given for a column that the database generates",
     "54000": "a value is too large for an index or a row",
     "P0001": "a trigger or function refused the row",
     "SQLITE_CONSTRAINT_NOTNULL": "a value is missing for a column that must have one",

@@ -29,7 +29,8 @@ class RetryPolicy:
     longest_wait: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.first_wait < 0 or self.longest_wait < 0:
+        is_whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
+        if not (is_whole and self.attempts >= 1 and self.first_wait >= 0 and self.longest_wait >= 0):
             raise ConfigurationError("a retry policy needs at least 1 attempt, and waits of 0 or more seconds")
 
     def retrying(self) -> tenacity.Retrying:

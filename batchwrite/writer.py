@@ -85,6 +85,8 @@ class BatchWriter:
             if max_failures:
                 raise ConfigurationError('on_failure="stop" ends a run at the first failure: leave max_failures out')
             max_failures = 0
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise ConfigurationError(f"retry must be a RetryPolicy, not a {type(retry).__name__}")
         if keep_failures < 0:
             raise ConfigurationError("keep_failures must be at least 0")
         self._settings = RunSettings(

@@ -74,6 +74,8 @@ def rejects_at(path: Path, preamble: bytes, *, unlike: Iterable[Path]) -> Iterat
     Raises:
         WrongUsage: A file cannot be made, or is one of those.
     """
+    if not path.name or path.is_dir():
+        raise WrongUsage("--rejects asks for the path of a file")
     paths = (path, reasons_path(path))
     for protected in unlike:
         if any(_is_same(candidate, protected) for candidate in paths):

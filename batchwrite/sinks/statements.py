@@ -219,10 +219,7 @@ class Statements:
         for rows in _same_shape(step, lambda write: write.missing_ok):
             statement = sqlalchemy.delete(table).where(_matches_parameters(table, rows[0].key_columns))
             parameters = [_key_parameters(write) for write in rows]
-            if rows[0].missing_ok:
-                connection.execute(statement, parameters)
-            else:
-                self._require_rows(connection, statement, rows, parameters)
+            self._require_rows(connection, statement, rows, parameters)
 
     def _require_rows(
         self,
@@ -231,21 +228,29 @@ class Statements:
         writes: Sequence[Write],
         parameters: list[dict[str, Any]] | None,
     ) -> None:
-        """Execute a statement that must hit exactly one row for each write."""
+        """Execute a statement that must hit exactly one row for each write, or none where none is fine."""
         first = writes[0]
-        together = connection.dialect.supports_sane_multi_rowcount and first.table.is_unique_key(first.key_columns)
-        if len(writes) > 1 and together:
+        is_unique = first.table.is_unique_key(first.key_columns)
+        if len(writes) > 1 and is_unique and connection.dialect.supports_sane_multi_rowcount:
             found = connection.execute(statement, parameters).rowcount
-            if found == len(writes):
+            if found == len(writes) or first.missing_ok:
                 return
             raise ItemRefused("a row to be changed does not exist", table=first.table.name)
         if len(writes) > 1:
             reason = "the number of rows hit cannot be told for many keys at once"
             self._note(first.table.name, f"{reason}: no unique key over {', '.join(first.key_columns)} is declared")
         for position, write in enumerate(writes):
+            if not is_unique and write.kind is Kind.INCREMENT:
+                self._refuse_several(connection, write)  # those that are NULL would not be counted below
             found = connection.execute(statement, parameters[position] if parameters else None).rowcount
-            if found != 1:
+            if found != 1 and not (found == 0 and write.missing_ok):
                 raise self._missing(connection, write, found)
+
+    def _refuse_several(self, connection: Connection, write: Write) -> None:
+        query = sqlalchemy.select(sqlalchemy.func.count()).select_from(write.table.handle)
+        found = connection.scalar(query.where(_matches(write.table.handle, write))) or 0
+        if found > 1:
+            raise self._missing(connection, write, found)
 
     def _missing(self, connection: Connection, write: Write, found: int) -> ItemRefused:
         columns = ", ".join(write.key_columns)

@@ -24,7 +24,7 @@ def test_every_known_code_has_a_kind():
         *((code, FaultKind.TRANSIENT) for code in ("40001", "40P01", "55P03", "57014")),
         *((code, FaultKind.LOST) for code in ("57P01", "57P02", "57P03", "25P03", "08006")),
         *((code, FaultKind.CAPACITY) for code in ("53100", "53200", "53300")),
-        *((code, FaultKind.FATAL) for code in ("42P01", "42703", "42601", "42804", "42P10", "42501", "428C9", "25006")),
+        *((code, FaultKind.FATAL) for code in ("42P01", "42703", "42601", "42P10", "42501", "25006")),
         ("25P02", FaultKind.FATAL),
     ],
 )

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    String,
     Table,
     func,
     insert,
@@ -213,3 +214,38 @@ def test_a_slower_way_is_said_once(engine, created, caplog):
     with created(engine, metadata), caplog.at_level("WARNING", "batchwrite"):
         BatchWriter(engine, chunk_size=2).run(rows, lambda row, out: out.insert(table, row))
     assert [record.action for record in caplog.records if record.name == "batchwrite"] == ["slow_path"]
+
+
+PEOPLE = Table(
+    "people", MetaData(), Column("id", Integer, primary_key=True), Column("owner", String), Column("n", Integer)
+)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda _, out: out.delete(PEOPLE, {"owner": "Ada"}, missing_ok=True),
+        lambda _, out: out.delete(PEOPLE, {"owner": "Ada"}),
+        lambda _, out: out.increment(PEOPLE, {"owner": "Ada"}, n=5),
+        lambda _, out: out.update(PEOPLE, {"owner": "Ada"}, n=5),
+    ],
+)
+def test_a_key_that_names_several_rows_fails_its_item(engine, created, write):
+    rows = [(1, "Ada", 100), (2, "Ada", None)]
+    with created(engine, PEOPLE.metadata):
+        with engine.begin() as connection:
+            connection.execute(PEOPLE.insert(), [dict(zip(("id", "owner", "n"), row, strict=True)) for row in rows])
+        (failure,) = BatchWriter(engine).run([1], write).failures
+        with engine.connect() as connection:
+            assert connection.execute(PEOPLE.select().order_by(PEOPLE.c.id)).all() == rows
+    assert "more than one row" in failure.message
+
+
+@pytest.mark.parametrize("bad", [False, b"1", [1]])
+def test_an_odd_value_for_a_number_fails_its_item_alone(engine, created, bad):
+    prices = Table("prices", MetaData(), Column("id", Integer, primary_key=True), Column("n", Numeric(10, 2)))
+    items = [(1, 10), (2, bad), (3, 10)]
+    with created(engine, prices.metadata):
+        result = BatchWriter(engine).run(items, lambda item, out: out.insert(prices, {"id": item[0], "n": item[1]}))
+    assert result.abort is None
+    assert result.written >= 2
