@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchwrite.errors import ConfigurationError
+from batchwrite.shape import row_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchwrite.collector import Write
     from batchwrite.result import ItemFailure
-
-_MOST_PARTS = 100_000
-
-_SMALL_TYPES = frozenset({int, float, bool, Decimal, date, datetime, type(None)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +49,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One mapped item in a chunk.
 
     Attributes:
@@ -108,16 +101,29 @@ class ChunkBuilder:
 
         Two where the entry is too large for the chunk so far, and so large that it fills the next by itself.
         """
-        size = sum(_row_size(write.values) for write in entry.writes)
+        size = 0
+        writes = entry.writes
+        for write in writes:
+            shape = write.shape
+            size += row_size(write.values) if shape is None else shape.size_of(write.values)
         limits = self._limits
-        overflows = self._rows + len(entry.writes) > limits.rows or self._bytes + size > limits.bytes
-        full = self.cut() if overflows else []
-        if not self._entries:
+        full: list[Chunk] = []
+        if self._bytes + size > limits.bytes or self._rows + len(writes) > limits.rows:
+            full = self.cut()
+        entries = self._entries
+        if not entries:
             self._started = self._clock()
-        self._entries.append(entry)
-        self._rows += len(entry.writes)
+        entries.append(entry)
+        self._rows += len(writes)
         self._bytes += size
-        return full + self.cut() if self._is_full() else full
+        if (
+            len(entries) >= limits.items
+            or self._rows >= limits.rows
+            or self._bytes >= limits.bytes
+            or (limits.seconds is not None and self._clock() - self._started >= limits.seconds)
+        ):
+            full += self.cut()
+        return full
 
     def cut(self) -> list[Chunk]:
         """The entries gathered so far as one chunk, or none where there are none."""
@@ -129,48 +135,3 @@ class ChunkBuilder:
         self._entries = []
         self._rows = self._bytes = 0
         return [chunk]
-
-    def _is_full(self) -> bool:
-        limits = self._limits
-        return (
-            len(self._entries) >= limits.items
-            or self._rows >= limits.rows
-            or self._bytes >= limits.bytes
-            or (limits.seconds is not None and self._clock() - self._started >= limits.seconds)
-        )
-
-
-def _row_size(values: Mapping[str, Any]) -> int:
-    """Estimated bytes of a row: `_size`, with the usual types looked at first because every row comes by here."""
-    size = 0
-    for value in values.values():
-        kind = type(value)
-        if kind is str or kind is bytes:
-            size += len(value)
-        elif kind in _SMALL_TYPES:
-            size += 8
-        else:
-            size += _size(value)
-    return size
-
-
-def _size(value: Any) -> int:
-    """Estimated bytes of a value; 8 stands for a number or a date in a row.
-
-    Looks at so many parts at most: what is larger is large, and what holds itself has no end.
-    """
-    size = 0
-    waiting = [value]
-    for _ in range(_MOST_PARTS):
-        if not waiting:
-            break
-        part = waiting.pop()
-        if isinstance(part, (str, bytes, bytearray, memoryview)):
-            size += len(part)
-        elif isinstance(part, Mapping):
-            waiting.extend(part.values())
-        elif isinstance(part, (list, tuple, set, frozenset)):
-            waiting.extend(part)
-        else:
-            size += 8
-    return size + 8 * len(waiting)

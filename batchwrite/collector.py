@@ -10,13 +10,20 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from batchwrite.errors import ConfigurationError, ItemRefused
+from batchwrite.shape import Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from batchwrite.table import TableInfo, Target
 
 _PLAIN_KEY_TYPES = frozenset({int, str, bytes})
+
+# More shapes than this are made up by a map function for every row: no use keeping them.
+_MOST_SHAPES = 1_000
+
+
+_new_tuple = tuple.__new__  # makes a `Write` in half of the time that its own constructor takes
 
 
 class Kind(IntEnum):
@@ -40,6 +47,7 @@ class Write(NamedTuple):
         key: Their values, in that order.
         set_columns: For an upsert: the columns that change where the row exists.
         missing_ok: For a delete: whether a row that does not exist is fine.
+        shape: What the columns of `values` are, in their order, where a collector has recorded the write.
     """
 
     kind: Kind
@@ -49,6 +57,7 @@ class Write(NamedTuple):
     key: tuple[Any, ...] = ()
     set_columns: tuple[str, ...] = ()
     missing_ok: bool = False
+    shape: Shape | None = None
 
 
 class Catalog(Protocol):
@@ -79,11 +88,11 @@ class Collector:
     `map`; nothing of the item is written then.
     """
 
-    __slots__ = ("_catalog", "_is_open", "_skip_reason", "_targets", "_writes")
+    __slots__ = ("_catalog", "_is_open", "_known", "_skip_reason", "_writes")
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._targets: dict[Any, Target] = {}
+        self._known: dict[Any, _Known] = {}
         self._writes: list[Write] = []
         self._skip_reason: str | None = None
         self._is_open = True
@@ -95,8 +104,17 @@ class Collector:
             table: A `sqlalchemy.Table` or a mapped class.
             row: Value by column; a column left out gets its default.
         """
-        target = self._target(table)
-        self._writes.append(Write(Kind.INSERT, target.table, _columns(target, row)))
+        if not self._is_open:
+            self._require_open()
+        try:
+            known = self._known[table]
+        except (KeyError, TypeError):
+            known = self._know(table)
+        if type(row) is dict and (shape := known.shapes.get(tuple(row))) and not shape.is_renamed:
+            values = row.copy()  # the usual case: every row comes by here
+        else:
+            shape, values = known.row(row)
+        self._writes.append(_new_tuple(Write, (Kind.INSERT, shape.table, values, (), (), (), False, shape)))
 
     def upsert(
         self,
@@ -117,19 +135,12 @@ class Collector:
             set: The column or columns that change where the row exists; default all of `row` but the key.
                 `()` leaves an existing row as it is (insert if absent).
         """
-        target = self._target(table)
-        values = _columns(target, row)
-        key_columns = target.table.primary_key if key is None else _names(target, key)
-        if not key_columns:
-            raise ItemRefused("an upsert needs a key, and the table has no primary key", table=target.table.name)
-        if set is None:
-            set_columns = tuple(column for column in values if column not in key_columns)
-        else:
-            set_columns = _names(target, set)
-            _require(values, set_columns, target, "is to be set, but the row gives no value for it")
-        _require(values, key_columns, target, "belongs to the key, but the row gives no value for it")
-        key_values = _key(target, {column: values[column] for column in key_columns})
-        self._writes.append(Write(Kind.UPSERT, target.table, values, *key_values, set_columns))
+        known = self._know(table)
+        shape, values = known.row(row)
+        key_columns, set_columns = known.upsert_columns(shape, key, set)
+        key_values = known.key_values(key_columns, values)
+        write = (Kind.UPSERT, shape.table, values, key_columns, key_values, set_columns, False, shape)
+        self._writes.append(_new_tuple(Write, write))
 
     def update(
         self, table: Any, key: Mapping[str, Any], values: Mapping[str, Any] | None = None, /, **columns: Any
@@ -142,11 +153,11 @@ class Collector:
             values: New value by column, for columns whose names are no Python names.
             columns: New value by column.
         """
-        target = self._target(table)
-        new = _columns(target, {**(values or {}), **columns})
+        known = self._know(table)
+        shape, new = known.row({**values, **columns} if values else columns)
         if not new:
-            raise ItemRefused("an update needs at least one column to set", table=target.table.name)
-        self._writes.append(Write(Kind.UPDATE, target.table, new, *_key(target, _columns(target, key))))
+            raise ItemRefused("an update needs at least one column to set", table=shape.table.name)
+        self._writes.append(Write(Kind.UPDATE, shape.table, new, *known.key(key), shape=shape))
 
     def increment(
         self, table: Any, key: Mapping[str, Any], deltas: Mapping[str, Any] | None = None, /, **columns: Any
@@ -162,16 +173,18 @@ class Collector:
             deltas: What to add, by column, for columns whose names are no Python names.
             columns: What to add, by column: a finite number or a `timedelta`, negative to subtract.
         """
-        target = self._target(table)
-        new = _columns(target, {**(deltas or {}), **columns})
+        known = self._know(table)
+        shape, new = known.row({**deltas, **columns} if deltas else columns)
         if not new:
-            raise ItemRefused("an increment needs at least one column to add to", table=target.table.name)
+            raise ItemRefused("an increment needs at least one column to add to", table=shape.table.name)
         for column, delta in new.items():
-            _check_delta(target, column, delta)
-        key_values = _key(target, _columns(target, key))
-        if not new.keys().isdisjoint(key_values[0]):
-            raise ItemRefused("an increment cannot change the columns of its own key", table=target.table.name)
-        self._writes.append(Write(Kind.INCREMENT, target.table, new, *key_values))
+            if type(delta) is not int or column in shape.table.not_addable:
+                _check_delta(shape.table, column, delta)
+        key_columns, key_values = known.key(key)
+        if not new.keys().isdisjoint(key_columns):
+            raise ItemRefused("an increment cannot change the columns of its own key", table=shape.table.name)
+        write = (Kind.INCREMENT, shape.table, new, key_columns, key_values, (), False, shape)
+        self._writes.append(_new_tuple(Write, write))
 
     def delete(self, table: Any, key: Mapping[str, Any], /, *, missing_ok: bool = False) -> None:
         """Delete one row.
@@ -181,9 +194,8 @@ class Collector:
             key: Value by column of the columns that name the row.
             missing_ok: Whether a row that does not exist is fine; by default the item fails.
         """
-        target = self._target(table)
-        key_values = _key(target, _columns(target, key))
-        self._writes.append(Write(Kind.DELETE, target.table, {}, *key_values, missing_ok=missing_ok))
+        known = self._know(table)
+        self._writes.append(Write(Kind.DELETE, known.target.table, {}, *known.key(key), missing_ok=missing_ok))
 
     def add(self, instance: Any, /) -> None:
         """Insert the row that an ORM instance stands for.
@@ -222,53 +234,121 @@ class Collector:
         if not self._is_open:
             raise ConfigurationError("there is no item to write for: this one has ended")
 
-    def _target(self, table: Any) -> Target:
+    def _know(self, table: Any) -> _Known:
         self._require_open()
         try:
-            return self._targets[table]
+            return self._known[table]
         except KeyError:
-            target = self._targets[table] = self._catalog.describe(table)
-            return target
+            known = self._known[table] = _Known(self._catalog.describe(table))
+            return known
         except TypeError:  # unhashable: certainly no table; let the catalog say so
-            return self._catalog.describe(table)
+            return _Known(self._catalog.describe(table))
 
 
-def _columns(target: Target, values: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ItemRefused(f"a {type(values).__name__} is no mapping of value by column", table=target.table.name)
-    names = target.names
-    try:
-        return {names[name]: value for name, value in values.items()}
-    except KeyError:
-        pass
-    unknown = ", ".join(sorted(str(name) for name in values if name not in names))
-    raise ItemRefused(f"the table has no column {unknown}", table=target.table.name, column=unknown)
+class _Known:
+    """What has been worked out for one table that a map function names."""
 
+    __slots__ = ("_key_orders", "_upserts", "shapes", "target")
 
-def _names(target: Target, names: str | Iterable[str]) -> tuple[str, ...]:
-    wanted = (names,) if isinstance(names, str) else tuple(names)
-    return tuple(_columns(target, dict.fromkeys(wanted)))
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.shapes: dict[tuple[str, ...], Shape] = {}
+        self._key_orders: dict[Shape, tuple[str, ...]] = {}
+        self._upserts: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
+    def row(self, row: Mapping[str, Any]) -> tuple[Shape, dict[str, Any]]:
+        """The shape of a row, and a copy of its values by column."""
+        if type(row) is not dict:
+            if not isinstance(row, Mapping):
+                text = f"a {type(row).__name__} is no mapping of value by column"
+                raise ItemRefused(text, table=self.target.table.name)
+            row = dict(row)
+        names = tuple(row)
+        shape = self.shapes.get(names)
+        if shape is None:
+            shape = self._shape(names)
+        return shape, dict(zip(shape.columns, row.values(), strict=True)) if shape.is_renamed else row.copy()
 
-def _require(values: Mapping[str, Any], columns: Iterable[str], target: Target, problem: str) -> None:
-    for column in columns:
-        if column not in values:
-            raise ItemRefused(f"column {column} {problem}", table=target.table.name, column=column)
+    def _shape(self, names: tuple[str, ...]) -> Shape:
+        table = self.target.table
+        unknown = ", ".join(sorted(str(name) for name in names if name not in self.target.names))
+        if unknown:
+            raise ItemRefused(f"the table has no column {unknown}", table=table.name, column=unknown)
+        shape = Shape(self.target, names)
+        if len(set(shape.columns)) < len(names):
+            twice = next(column for column in shape.columns if shape.columns.count(column) > 1)
+            raise ItemRefused(f"column {twice} is given twice, under two names", table=table.name, column=twice)
+        if len(self.shapes) >= _MOST_SHAPES:
+            self.shapes.clear()
+            self._key_orders.clear()
+            self._upserts.clear()
+        self.shapes[names] = shape
+        return shape
 
+    def key(self, key: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        """Columns and values of a key, in the table's column order, so that equal keys compare equal."""
+        shape, values = self.row(key)
+        columns = self._key_orders.get(shape)
+        if columns is None:
+            columns = self._in_order(shape.columns)
+            self._key_orders[shape] = columns
+        return columns, self.key_values(columns, values)
 
-def _key(target: Target, key: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """Columns and values of a key, in the table's column order, so that equal keys compare equal."""
-    if not key:
-        raise ItemRefused("a key needs at least one column", table=target.table.name)
-    columns = tuple(key) if len(key) == 1 else tuple(column for column in target.table.columns if column in key)
-    values = tuple(key[column] for column in columns)
-    for column, value in zip(columns, values, strict=True):
-        if type(value) in _PLAIN_KEY_TYPES:
-            continue
-        problem = _key_problem(value, target.table.is_expression)
-        if problem:
-            raise ItemRefused(f"the key column {column} is {problem}", table=target.table.name, column=column)
-    return columns, values
+    def _in_order(self, columns: Collection[str]) -> tuple[str, ...]:
+        if not columns:
+            raise ItemRefused("a key needs at least one column", table=self.target.table.name)
+        return tuple(column for column in self.target.table.columns if column in columns)
+
+    def key_values(self, columns: tuple[str, ...], values: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values of a key's columns, each of which must be one that a row can be found by."""
+        key = tuple([values[column] for column in columns])
+        for column, value in zip(columns, key, strict=True):
+            if type(value) in _PLAIN_KEY_TYPES:
+                continue
+            table = self.target.table
+            problem = _key_problem(value, table.is_expression)
+            if problem:
+                raise ItemRefused(f"the key column {column} is {problem}", table=table.name, column=column)
+        return key
+
+    def upsert_columns(
+        self, shape: Shape, key: str | Iterable[str] | None, set_to: str | Iterable[str] | None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The columns of an upsert's key, and those that it changes, for what the caller named."""
+        asked = (
+            shape,
+            key if key is None or isinstance(key, str) else tuple(key),
+            set_to if set_to is None or isinstance(set_to, str) else tuple(set_to),
+        )
+        found = self._upserts.get(asked)
+        if found is None:
+            found = self._upserts[asked] = self._upsert_columns(*asked)
+        return found
+
+    def _upsert_columns(
+        self, shape: Shape, key: str | tuple[str, ...] | None, set_to: str | tuple[str, ...] | None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        table = self.target.table
+        key_columns = table.primary_key if key is None else self._names(key)
+        if not key_columns:
+            problem = "the table has no primary key" if key is None else "key= is empty"
+            raise ItemRefused(f"an upsert needs a key, and {problem}", table=table.name)
+        if set_to is None:
+            set_columns = tuple(column for column in shape.columns if column not in key_columns)
+        else:
+            set_columns = self._names(set_to)
+            self._require(shape, set_columns, "is to be set, but the row gives no value for it")
+        self._require(shape, key_columns, "belongs to the key, but the row gives no value for it")
+        return self._in_order(key_columns), set_columns
+
+    def _names(self, names: str | tuple[str, ...]) -> tuple[str, ...]:
+        wanted = (names,) if isinstance(names, str) else names
+        return tuple(self.row(dict.fromkeys(wanted))[1])
+
+    def _require(self, shape: Shape, columns: Iterable[str], problem: str) -> None:
+        for column in columns:
+            if column not in shape.columns:
+                raise ItemRefused(f"column {column} {problem}", table=shape.table.name, column=column)
 
 
 def _key_problem(value: Any, is_expression: Callable[[Any], bool]) -> str | None:
@@ -283,20 +363,20 @@ def _key_problem(value: Any, is_expression: Callable[[Any], bool]) -> str | None
     return None
 
 
-def _check_delta(target: Target, column: str, delta: Any) -> None:
+def _check_delta(table: TableInfo, column: str, delta: Any) -> None:
     """Refuse what cannot be added up: NaN and infinity would swallow the other items' shares."""
     problem = None
     is_number = isinstance(delta, (Decimal, numbers.Real)) and not isinstance(delta, bool)
-    if column in target.table.not_addable:
+    if column in table.not_addable:
         problem = f"nothing can be added to column {column}, which holds no numbers"
     elif not is_number and not isinstance(delta, timedelta):
         problem = f"a {type(delta).__name__} cannot be added to column {column}"
     elif is_number and not _is_finite(delta):
         problem = f"a number that is not finite cannot be added to column {column}"
-    elif is_number and column in target.table.integers and delta % 1:
+    elif is_number and column in table.integers and delta % 1:
         problem = f"a fraction cannot be added to column {column}, which holds whole numbers"
     if problem:
-        raise ItemRefused(problem, table=target.table.name, column=column)
+        raise ItemRefused(problem, table=table.name, column=column)
 
 
 def _is_finite(number: Any) -> bool:

@@ -13,15 +13,67 @@ could be more lenient than the items' own begins a new segment.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.collector import Kind, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from batchwrite.table import TableInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Writes that one statement can serve, laid out by column.
+
+    Attributes:
+        writes: The writes; they agree in kind, in table, and in all that `columns` and `key_columns` name.
+        columns: The columns of their values.
+        values: The values: a tuple for each of `columns`, with an element a write.
+        types: The types that occur in each of `values`.
+    """
+
+    writes: Sequence[Write]
+    columns: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+    types: tuple[frozenset[type], ...]
+
+    @property
+    def table(self) -> TableInfo:
+        """The table written to."""
+        return self.writes[0].table
+
+    def keys(self) -> list[tuple[Any, ...]]:
+        """The keys: a tuple for each of the key's columns, with an element a write."""
+        return list(zip(*[write.key for write in self.writes], strict=True))
+
+
+def block_of(writes: Sequence[Write]) -> Block:
+    """Lays out writes whose values have the same columns."""
+    first = writes[0]
+    rows = [write.values for write in writes]
+    columns = tuple(first.values)
+    values: tuple[tuple[Any, ...], ...]
+    if len(columns) < 2:
+        values = (tuple([row[columns[0]] for row in rows]),) if columns else ()
+    elif first.shape is not None and {write.shape for write in writes} == {first.shape}:
+        values = tuple(zip(*map(dict.values, rows), strict=True))  # all in the same order
+    else:
+        values = tuple(zip(*map(itemgetter(*columns), rows), strict=True))
+    return Block(
+        writes=writes, columns=columns, values=values, types=tuple([frozenset(map(type, each)) for each in values])
+    )
+
+
+def _served_alike(write: Write) -> Any:
+    """Equal for writes of one kind and table that one statement can serve.
+
+    Key sets must not be mixed: SQLAlchemy would compile the statement for the first row's, and drop the others' rest.
+    """
+    return frozenset(write.values), write.key_columns, frozenset(write.set_columns), write.missing_ok
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +86,22 @@ class Step:
         writes: The writes. Their keys are all different, and in the one order of keys unless `is_ordered`.
         is_ordered: Whether the writes must be carried out one after the other as they stand, because the rows have
             other unique columns that the writes change, or refer to each other.
+        block: All writes as one block, where the planner has laid them out already.
     """
 
     kind: Kind
     table: TableInfo
-    writes: tuple[Write, ...]
+    writes: Sequence[Write]
     is_ordered: bool = False
+    block: Block | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """The writes in blocks; neighbours only where their order matters."""
+        if self.block is not None:
+            yield self.block
+            return
+        for writes in _gathered(self.writes, _served_alike, is_ordered=self.is_ordered):
+            yield block_of(writes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +142,16 @@ class Plan:
     def refusal(self) -> str | None:
         """Why the items must be written one by one instead, if they must."""
         return next((segment.refusal for segment in self.segments if segment.refusal), None)
+
+
+def _gathered(writes: Iterable[Write], alike: Callable[[Write], Any], *, is_ordered: bool) -> Iterator[list[Write]]:
+    if is_ordered:
+        yield from (list(group) for _, group in groupby(writes, key=alike))
+        return
+    groups: dict[Any, list[Write]] = {}
+    for write in writes:
+        groups.setdefault(alike(write), []).append(write)
+    yield from groups.values()
 
 
 def in_order(writes: list[Write]) -> list[Write]:

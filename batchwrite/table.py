@@ -45,6 +45,8 @@ class TableInfo:
         touched: Its columns that get a value of their own whenever a row changes.
         counting: Those of them whose value depends on the row, so that each change counts.
         integers: Its columns of whole numbers.
+        texts: Its columns of texts or byte strings.
+        compact: Its columns whose values take little memory, whatever they are: numbers, dates, truth values.
         not_addable: Its columns to which nothing can be added (texts, booleans, JSON, …).
         depth: Length of the longest chain of parents above it: tables are written in this order.
         family: The same value for all tables that foreign keys connect, in either direction.
@@ -70,6 +72,8 @@ class TableInfo:
     touched: frozenset[str] = frozenset()
     counting: frozenset[str] = frozenset()
     integers: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    compact: frozenset[str] = frozenset()
     not_addable: frozenset[str] = frozenset()
     depth: int = 0
     family: Any = field(default=None, repr=False)

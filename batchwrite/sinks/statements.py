@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -22,11 +21,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from batchwrite.plan import Probe, Step
+    from batchwrite.plan import Block, Probe, Step
     from batchwrite.sinks.dialects import DialectRules
     from batchwrite.table import TableInfo
 
 _log = logging.getLogger("batchwrite")
+
+# Types of numbers some of which no exact column can hold, and types that have no such values.
+_NUMBERS_OF_ODD_KINDS = frozenset({float, Decimal})
+_PLAIN = frozenset({int, str, bytes, bool, type(None), date, datetime})
 
 # Parameters of one statement stay far below PostgreSQL's 65,535 and below the 32,766 that SQLite has by default.
 _PARAMETERS_AT_ONCE = 10_000
@@ -66,16 +69,16 @@ class Statements:
             ItemRefused: A row to be changed does not exist, or a value cannot be written as it is.
             Exception: Whatever the database raises.
         """
-        if step.kind is Kind.DELETE:
-            self._delete(connection, step)
-            return
-        self._check_values(step)
-        if step.kind is Kind.INSERT:
-            self._insert(connection, step)
-        elif step.kind is Kind.UPSERT:
-            self._upsert(connection, step)
-        else:
-            self._change(connection, step)
+        for block in step.blocks():
+            self.check_values(block)
+            if step.kind is Kind.INSERT:
+                self._insert(connection, block)
+            elif step.kind is Kind.UPSERT:
+                self._upsert(connection, block)
+            elif step.kind is Kind.DELETE:
+                self._delete(connection, block)
+            else:
+                self._change(connection, block)
 
     def count_rows(self, connection: Connection, probe: Probe) -> int:
         """How many of the rows that a probe asks for exist."""
@@ -101,42 +104,42 @@ class Statements:
 
     # ---- inserts
 
-    def _insert(self, connection: Connection, step: Step) -> None:
-        table: Table = step.table.handle
+    def _insert(self, connection: Connection, block: Block) -> None:
+        table: Table = block.table.handle
         # inline: no RETURNING of a generated key that nobody asks for, which would need the right to SELECT
-        for rows in _same_shape(step, lambda write: frozenset(write.values)):
-            if not rows[0].values:
-                for _ in rows:
-                    connection.execute(sqlalchemy.insert(table).inline())
-            elif _has_expressions(step.table, rows):
-                self._note_slow(step, "rows hold SQL expressions")
-                for write in rows:
-                    connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
-            else:
-                connection.execute(sqlalchemy.insert(table).inline(), [write.values for write in rows])
+        rows = block.writes
+        if not block.columns:
+            for _ in rows:
+                connection.execute(sqlalchemy.insert(table).inline())
+        elif has_expressions(block):
+            self._note_slow(block, "rows hold SQL expressions")
+            for write in rows:
+                connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
+        else:
+            connection.execute(sqlalchemy.insert(table).inline(), [write.values for write in rows])
 
     # ---- upserts
 
-    def _upsert(self, connection: Connection, step: Step) -> None:
-        if self._rules.insert(step.table.handle) is None:
-            self._note_slow(step, "the database has no INSERT with ON CONFLICT")
-            for write in step.writes:
+    def _upsert(self, connection: Connection, block: Block) -> None:
+        if self._rules.insert(block.table.handle) is None:
+            self._note_slow(block, "the database has no INSERT with ON CONFLICT")
+            for write in block.writes:
                 self._upsert_by_hand(connection, write)
             return
-        for rows in _same_shape(step, lambda write: (frozenset(write.values), frozenset(write.set_columns))):
-            if _has_expressions(step.table, rows):
-                self._note_slow(step, "rows hold SQL expressions")
-                for write in rows:
-                    statement, touched = self._upsert_statement(write)
-                    values = _by_column(write.table.handle, write.values)
-                    connection.execute(statement.values(values), [touched(write)])
-            else:
-                first = rows[0]
-                made_for = (first.table, first.key_columns, first.set_columns)
-                if made_for not in self._made:
-                    self._made[made_for] = self._upsert_statement(first)
-                statement, touched = self._made[made_for]
-                connection.execute(statement, [write.values | touched(write) for write in rows])
+        rows = block.writes
+        if has_expressions(block):
+            self._note_slow(block, "rows hold SQL expressions")
+            for write in rows:
+                statement, touched = self._upsert_statement(write)
+                values = _by_column(write.table.handle, write.values)
+                connection.execute(statement.values(values), [touched(write)])
+        else:
+            first = rows[0]
+            made_for = (first.table, first.key_columns, first.set_columns)
+            if made_for not in self._made:
+                self._made[made_for] = self._upsert_statement(first)
+            statement, touched = self._made[made_for]
+            connection.execute(statement, [write.values | touched(write) for write in rows])
 
     def _upsert_statement(self, write: Write) -> tuple[Any, Callable[[Write], dict[str, Any]]]:
         """INSERT … ON CONFLICT, and what gives the parameters that stand for Python-side `onupdate` values."""
@@ -176,26 +179,25 @@ class Statements:
 
     # ---- updates, increments, deletes
 
-    def _change(self, connection: Connection, step: Step) -> None:
-        for rows in _same_shape(step, lambda write: frozenset(write.values)):
-            names = tuple(rows[0].values)
-            if _has_expressions(step.table, rows):
-                self._note_slow(step, "values are SQL expressions")
-                for write in rows:
-                    changes = _by_column(write.table.handle, write.values)
-                    statement = sqlalchemy.update(write.table.handle).where(_matches(write.table.handle, write))
-                    self._require_rows(connection, statement.values(changes), [write], None)
-                continue
-            is_span = step.kind is Kind.INCREMENT and any(isinstance(v, timedelta) for v in rows[0].values.values())
-            made_for = (step.table, step.kind, rows[0].key_columns, names, is_span)
-            if made_for not in self._made:
-                self._made[made_for] = self._change_statement(rows[0])
-            statement = self._made[made_for]
-            parameters = [
-                _key_parameters(write) | {f"batchwrite_set_{i}": write.values[name] for i, name in enumerate(names)}
-                for write in rows
-            ]
-            self._require_rows(connection, statement, rows, parameters)
+    def _change(self, connection: Connection, block: Block) -> None:
+        rows, names = block.writes, block.columns
+        if has_expressions(block):
+            self._note_slow(block, "values are SQL expressions")
+            for write in rows:
+                changes = _by_column(write.table.handle, write.values)
+                statement = sqlalchemy.update(write.table.handle).where(_matches(write.table.handle, write))
+                self._require_rows(connection, statement.values(changes), [write], None)
+            return
+        is_span = rows[0].kind is Kind.INCREMENT and any(isinstance(v, timedelta) for v in rows[0].values.values())
+        made_for = (block.table, rows[0].kind, rows[0].key_columns, names, is_span)
+        if made_for not in self._made:
+            self._made[made_for] = self._change_statement(rows[0])
+        statement = self._made[made_for]
+        parameters = [
+            _key_parameters(write) | {f"batchwrite_set_{i}": write.values[name] for i, name in enumerate(names)}
+            for write in rows
+        ]
+        self._require_rows(connection, statement, rows, parameters)
 
     def _change_statement(self, write: Write) -> Any:
         """UPDATE … WHERE key; for increments relative, and only where there is something to add to."""
@@ -214,12 +216,12 @@ class Statements:
                 changes[column] = bindparam(f"batchwrite_set_{i}", type_=column.type)
         return sqlalchemy.update(table).where(condition).values(changes)
 
-    def _delete(self, connection: Connection, step: Step) -> None:
-        table: Table = step.table.handle
-        for rows in _same_shape(step, lambda write: write.missing_ok):
-            statement = sqlalchemy.delete(table).where(_matches_parameters(table, rows[0].key_columns))
-            parameters = [_key_parameters(write) for write in rows]
-            self._require_rows(connection, statement, rows, parameters)
+    def _delete(self, connection: Connection, block: Block) -> None:
+        table: Table = block.table.handle
+        rows = block.writes
+        statement = sqlalchemy.delete(table).where(_matches_parameters(table, rows[0].key_columns))
+        parameters = [_key_parameters(write) for write in rows]
+        self._require_rows(connection, statement, rows, parameters)
 
     def _require_rows(
         self,
@@ -269,17 +271,21 @@ class Statements:
 
     # ---- values
 
-    def _check_values(self, step: Step) -> None:
-        """Refuse numbers that the database would store as something else."""
-        kinds = {type(value) for write in step.writes for value in write.values.values()}
-        if any(issubclass(kind, (float, Decimal)) for kind in kinds):
-            columns = self._guarded_columns(step.table.handle)
-            for write in step.writes:
-                for column, value in write.values.items():
-                    if isinstance(value, (float, Decimal)) and not _is_finite(value) and column in columns:
-                        self._refuse_unless_infinite_float(step.table, column, value)
-        if timedelta in kinds and step.kind is Kind.INCREMENT and not self._rules.adds_intervals:
-            raise ItemRefused("the database cannot add a time span to a date", table=step.table.name)
+    def check_values(self, block: Block) -> None:
+        """Refuse numbers that the database would store as something else.
+
+        Raises:
+            ItemRefused: There is one.
+        """
+        kind, table = block.writes[0].kind, block.table
+        for column, values, types in zip(block.columns, block.values, block.types, strict=True):
+            has_odd = types & _NUMBERS_OF_ODD_KINDS or any(issubclass(t, (float, Decimal)) for t in types - _PLAIN)
+            if has_odd and column in self._guarded_columns(table.handle):
+                for value in values:
+                    if isinstance(value, (float, Decimal)) and not _is_finite(value):
+                        self._refuse_unless_infinite_float(table, column, value)
+            if timedelta in types and kind is Kind.INCREMENT and not self._rules.adds_intervals:
+                raise ItemRefused("the database cannot add a time span to a date", table=table.name)
 
     def _refuse_unless_infinite_float(self, table: TableInfo, column: str, value: float | Decimal) -> None:
         is_float_column = isinstance(table.handle.columns[column].type, sqlalchemy.Float)
@@ -300,9 +306,9 @@ class Statements:
             )
         return self._guarded[table]
 
-    def _note_slow(self, step: Step, reason: str) -> None:
-        if len(step.writes) > 1:
-            self._note(step.table.name, reason)
+    def _note_slow(self, block: Block, reason: str) -> None:
+        if len(block.writes) > 1:
+            self._note(block.table.name, reason)
 
     def _note(self, table: str, reason: str) -> None:
         """Log once a table why a slower way is taken."""
@@ -317,26 +323,14 @@ def _is_finite(value: float | Decimal) -> bool:
     return value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)
 
 
-def _same_shape(step: Step, shape: Callable[[Write], Any]) -> Iterator[list[Write]]:
-    """The writes of a step, gathered by what one statement can serve.
-
-    Where their order matters only neighbours are gathered. A statement that serves rows of several key sets at once
-    would drop columns: SQLAlchemy compiles it for the first row's.
-    """
-    if step.is_ordered:
-        yield from (list(group) for _, group in groupby(step.writes, key=shape))
-        return
-    shapes: dict[Any, list[Write]] = {}
-    for write in step.writes:
-        shapes.setdefault(shape(write), []).append(write)
-    yield from shapes.values()
-
-
-def _has_expressions(table: TableInfo, writes: Iterable[Write]) -> bool:
-    types = {type(value) for write in writes for value in write.values.values()}
-    if not any(issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__") for kind in types):
-        return False  # the usual case, decided by a handful of types and not by every value
-    return any(table.is_expression(value) for write in writes for value in write.values.values())
+def has_expressions(block: Block) -> bool:
+    """Whether a value of a block is an SQL expression."""
+    is_expression = block.table.is_expression
+    return any(
+        any(map(is_expression, values))
+        for values, types in zip(block.values, block.types, strict=True)
+        if any(issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__") for kind in types)
+    )
 
 
 def _matches_parameters(table: Table, names: tuple[str, ...]) -> Any:

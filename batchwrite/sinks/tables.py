@@ -30,6 +30,19 @@ _NOT_ADDABLE = (
     sqlalchemy.ARRAY,
 )
 
+_COMPACT = (
+    sqlalchemy.Integer,
+    sqlalchemy.Numeric,
+    sqlalchemy.Float,
+    sqlalchemy.Boolean,
+    sqlalchemy.Date,
+    sqlalchemy.DateTime,
+    sqlalchemy.Time,
+    sqlalchemy.Interval,
+    sqlalchemy.Uuid,
+    sqlalchemy.Enum,
+)
+
 _SUFFIXES: dict[type, str] = {
     sqlalchemy.PrimaryKeyConstraint: "pkey",
     sqlalchemy.UniqueConstraint: "key",
@@ -216,6 +229,10 @@ def _table_info(table: Table, *, text_is_exact: bool, names_constraints: bool) -
         touched=frozenset(c.key for c in table.columns if c.onupdate is not None),
         counting=frozenset(c.key for c in table.columns if reads_rows(getattr(c.onupdate, "arg", None))),
         integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),
+        texts=frozenset(
+            c.key for c in table.columns if isinstance(c.type, (sqlalchemy.String, sqlalchemy.LargeBinary))
+        ),
+        compact=frozenset(c.key for c in table.columns if isinstance(c.type, _COMPACT)),
         not_addable=frozenset(c.key for c in table.columns if isinstance(c.type, _NOT_ADDABLE)),
         depth=_depth(table, {}),
         family=min(other.fullname for other in _family(table)),

@@ -1,0 +1,101 @@
+"""Which columns rows give, and how much memory they take. Pure.
+
+Rows of one table mostly give the same columns in the same order. What follows from that is worked out once, in a
+`Shape`, and not for every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchwrite.table import TableInfo, Target
+
+_MOST_PARTS = 100_000
+
+_SMALL_TYPES = frozenset({int, float, bool, Decimal, date, datetime, type(None)})
+
+
+class Shape:
+    """The columns that some rows of a table give, in their order; one object for all such rows of a collector.
+
+    Attributes:
+        table: The table.
+        columns: The columns, by their own names.
+        is_renamed: Whether the rows call a column by another name than its own.
+        size_of: Estimated bytes of such a row, by its values by column.
+    """
+
+    __slots__ = ("columns", "is_renamed", "size_of", "table")
+
+    def __init__(self, target: Target, names: tuple[str, ...]) -> None:
+        self.table = target.table
+        self.columns = tuple(target.names[name] for name in names)
+        self.is_renamed = self.columns != names
+        self.size_of = _measure(self.table, self.columns)
+
+
+def _measure(table: TableInfo, columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], int]:
+    """`row_size` for rows with these columns, faster where the types of the columns say what there is to measure.
+
+    A value of a compact column counts 8 whatever it is: one that is large would not fit the column anyway.
+    """
+    texts = [column for column in columns if column in table.texts]
+    if not table.compact.union(texts).issuperset(columns):
+        return row_size
+    others = 8 * (len(columns) - len(texts))
+    if not texts:
+        return lambda _values: others
+    if len(texts) == 1:
+        return row_size  # no faster way for a single one
+    texts_of = itemgetter(*texts)
+
+    def size_of(values: Mapping[str, Any]) -> int:
+        try:
+            return sum(map(len, texts_of(values))) + others
+        except TypeError:  # NULL, or no text
+            return row_size(values)
+
+    return size_of
+
+
+def row_size(values: Mapping[str, Any]) -> int:
+    """Estimated bytes of a row: the lengths of texts and byte strings, and 8 for any other value."""
+    size = 0
+    for value in values.values():
+        kind = type(value)
+        if kind is str or kind is bytes:
+            size += len(value)
+        elif kind in _SMALL_TYPES:
+            size += 8
+        else:
+            size += _size(value)
+    return size
+
+
+def _size(value: Any) -> int:
+    """Estimated bytes of a value; 8 stands for a number or a date in a row.
+
+    Looks at so many parts at most: what is larger is large, and what holds itself has no end.
+    """
+    size = 0
+    waiting = [value]
+    for _ in range(_MOST_PARTS):
+        if not waiting:
+            break
+        part = waiting.pop()
+        if isinstance(part, (str, bytes, bytearray, memoryview)):
+            size += len(part)
+        elif isinstance(part, Mapping):
+            waiting.extend(part.values())
+        elif isinstance(part, (list, tuple, set, frozenset)):
+            waiting.extend(part)
+        else:
+            size += 8
+    return size + 8 * len(waiting)
