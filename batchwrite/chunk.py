@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.shape import row_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from batchwrite.collector import Write
     from batchwrite.result import ItemFailure
@@ -49,37 +49,37 @@ class Skipped:
     reason: str
 
 
-class Entry(NamedTuple):
-    """One mapped item in a chunk.
-
-    Attributes:
-        item: The item.
-        writes: What is to be written for it.
-        verdict: Set where mapping has already decided what becomes of it: it is not flushed then.
-    """
-
-    item: Any
-    writes: list[Write]
-    verdict: ItemFailure | Skipped | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """The items of one flush.
+    """The items of one flush, in input order.
 
     Attributes:
         number: Position of the chunk in the run, from 0.
         first_index: Position of its first item in the input, from 0.
-        entries: Its items, in input order.
+        items: The items.
+        writes: The writes of each.
+        verdicts: What mapping has already decided, by position in the chunk: these items are not flushed.
     """
 
     number: int
     first_index: int
-    entries: tuple[Entry, ...] = field(repr=False)
+    items: Sequence[Any] = field(repr=False)
+    writes: Sequence[list[Write]] = field(repr=False)
+    verdicts: Mapping[int, ItemFailure | Skipped] = field(repr=False, default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def to_flush(self) -> tuple[Sequence[int], Sequence[list[Write]]]:
+        """Positions of the items to be flushed, and their writes."""
+        if not self.verdicts:
+            return range(len(self.items)), self.writes
+        positions = [position for position in range(len(self.items)) if position not in self.verdicts]
+        return positions, [self.writes[position] for position in positions]
 
 
 class ChunkBuilder:
-    """Gathers entries and says when a chunk is full.
+    """Gathers mapped items and says when a chunk is full.
 
     Args:
         limits: The bounds.
@@ -91,47 +91,65 @@ class ChunkBuilder:
         self._clock = clock
         self._number = 0
         self._first_index = 0
-        self._entries: list[Entry] = []
+        self._items: list[Any] = []
+        self._writes: list[list[Write]] = []
+        self._verdicts: dict[int, ItemFailure | Skipped] = {}
         self._rows = 0
         self._bytes = 0
-        self._started = 0.0
+        self._deadline = 0.0
 
-    def add(self, entry: Entry) -> list[Chunk]:
-        """Take one entry; the chunks that are complete now, in order: none, one, or two.
+    def add(self, item: Any, writes: list[Write], verdict: ItemFailure | Skipped | None = None) -> list[Chunk]:
+        """Take one mapped item; the chunks that are complete now, in order: none, one, or two.
 
-        Two where the entry is too large for the chunk so far, and so large that it fills the next by itself.
+        Two where the item is too large for the chunk so far, and so large that it fills the next by itself.
+
+        Args:
+            item: The item.
+            writes: What is to be written for it.
+            verdict: Set where mapping has already decided what becomes of it.
         """
         size = 0
-        writes = entry.writes
         for write in writes:
             shape = write.shape
             size += row_size(write.values) if shape is None else shape.size_of(write.values)
         limits = self._limits
+        rows, total = self._rows + len(writes), self._bytes + size
         full: list[Chunk] = []
-        if self._bytes + size > limits.bytes or self._rows + len(writes) > limits.rows:
+        if total > limits.bytes or rows > limits.rows:
             full = self.cut()
-        entries = self._entries
-        if not entries:
-            self._started = self._clock()
-        entries.append(entry)
-        self._rows += len(writes)
-        self._bytes += size
+            rows, total = len(writes), size
+        items = self._items
+        if not items and limits.seconds is not None:
+            self._deadline = self._clock() + limits.seconds
+        if verdict is not None:
+            self._verdicts[len(items)] = verdict
+        items.append(item)
+        self._writes.append(writes)
+        self._rows, self._bytes = rows, total
         if (
-            len(entries) >= limits.items
-            or self._rows >= limits.rows
-            or self._bytes >= limits.bytes
-            or (limits.seconds is not None and self._clock() - self._started >= limits.seconds)
+            len(items) >= limits.items
+            or rows >= limits.rows
+            or total >= limits.bytes
+            or (limits.seconds is not None and self._clock() >= self._deadline)
         ):
             full += self.cut()
         return full
 
     def cut(self) -> list[Chunk]:
-        """The entries gathered so far as one chunk, or none where there are none."""
-        if not self._entries:
+        """The items gathered so far as one chunk, or none where there are none."""
+        if not self._items:
             return []
-        chunk = Chunk(number=self._number, first_index=self._first_index, entries=tuple(self._entries))
+        chunk = Chunk(
+            number=self._number,
+            first_index=self._first_index,
+            items=self._items,
+            writes=self._writes,
+            verdicts=self._verdicts,
+        )
         self._number += 1
-        self._first_index += len(self._entries)
-        self._entries = []
+        self._first_index += len(self._items)
+        self._items = []
+        self._writes = []
+        self._verdicts = {}
         self._rows = self._bytes = 0
         return [chunk]

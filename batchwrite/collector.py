@@ -225,10 +225,10 @@ class Collector:
     def take(self) -> tuple[list[Write], str | None]:
         """End the item: its writes, and the reason given to `skip`; for the engine."""
         self._is_open = False
-        taken = (self._writes, self._skip_reason)
+        writes, reason = self._writes, self._skip_reason
         self._writes = []
         self._skip_reason = None
-        return taken
+        return writes, reason
 
     def _require_open(self) -> None:
         if not self._is_open:

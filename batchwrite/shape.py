@@ -29,40 +29,36 @@ class Shape:
         table: The table.
         columns: The columns, by their own names.
         is_renamed: Whether the rows call a column by another name than its own.
-        size_of: Estimated bytes of such a row, by its values by column.
+        texts_of: Gives the texts of such a row, by its values by column, where these are all there is to measure:
+            the types of the other columns say that their values are small. (One that is large would not fit.)
+        others: Estimated bytes of all the other values.
     """
 
-    __slots__ = ("columns", "is_renamed", "size_of", "table")
+    __slots__ = ("columns", "is_renamed", "others", "table", "texts_of")
 
     def __init__(self, target: Target, names: tuple[str, ...]) -> None:
-        self.table = target.table
+        table = self.table = target.table
         self.columns = tuple(target.names[name] for name in names)
         self.is_renamed = self.columns != names
-        self.size_of = _measure(self.table, self.columns)
+        self.texts_of: Callable[[Mapping[str, Any]], tuple[Any, ...]] | None = None
+        texts = [column for column in self.columns if column in table.texts]
+        self.others = 8 * (len(self.columns) - len(texts))
+        if table.compact.union(texts).issuperset(self.columns):
+            self.texts_of = itemgetter(*texts) if len(texts) > 1 else _tuple_getter(texts)
+
+    def size_of(self, values: Mapping[str, Any]) -> int:
+        """Estimated bytes of such a row: `row_size`, but faster where the columns say what there is to measure."""
+        if self.texts_of is not None:
+            try:
+                return sum(map(len, self.texts_of(values))) + self.others
+            except TypeError:  # NULL, or no text
+                pass
+        return row_size(values)
 
 
-def _measure(table: TableInfo, columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], int]:
-    """`row_size` for rows with these columns, faster where the types of the columns say what there is to measure.
-
-    A value of a compact column counts 8 whatever it is: one that is large would not fit the column anyway.
-    """
-    texts = [column for column in columns if column in table.texts]
-    if not table.compact.union(texts).issuperset(columns):
-        return row_size
-    others = 8 * (len(columns) - len(texts))
-    if not texts:
-        return lambda _values: others
-    if len(texts) == 1:
-        return row_size  # no faster way for a single one
-    texts_of = itemgetter(*texts)
-
-    def size_of(values: Mapping[str, Any]) -> int:
-        try:
-            return sum(map(len, texts_of(values))) + others
-        except TypeError:  # NULL, or no text
-            return row_size(values)
-
-    return size_of
+def _tuple_getter(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """As `itemgetter`, which gives no tuple for a single name, and wants at least one."""
+    return lambda values: tuple([values[name] for name in names])
 
 
 def row_size(values: Mapping[str, Any]) -> int:

@@ -13,6 +13,51 @@ if TYPE_CHECKING:
     from batchwrite.faults import Fault
 
 
+class PendingWrite(Protocol):
+    """Items on their way into the target, in one transaction, while the caller does something else."""
+
+    @property
+    def refused(self) -> Sequence[tuple[int, Fault]]:
+        """Positions of the items that are left out, with the reasons, in order; known once it is written."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all is written but not committed, or all has ended."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing more to wait for."""
+
+    def advance(self) -> None:
+        """Do what can be done without waiting. Raises nothing: see `wait`."""
+
+    def wait(self, on_delay: Callable[[PendingWrite], None]) -> None:
+        """Wait until all is written.
+
+        Args:
+            on_delay: To be called with this object now and then while it takes long.
+
+        Raises:
+            FlushFailed: As `Sink.write`.
+        """
+
+    def begin_commit(self) -> None:
+        """Ask for the commit of what is written, without waiting for the answer."""
+
+    def commit(self) -> None:
+        """Commit what is written.
+
+        Raises:
+            FlushFailed: As `Sink.write`.
+        """
+
+    def abandon(self) -> None:
+        """Undo all of it."""
+
+    def blockers(self, others: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
+        """Those of some others that hold a lock that this one waits for."""
+
+
 class Sink(Catalog, Protocol):
     """A target for chunks. `items` are the writes of consecutive items, in input order, each item's as `plan.in_order`.
 
@@ -20,6 +65,17 @@ class Sink(Catalog, Protocol):
     kept then, but for a fault `in_doubt`, where it is not known. Any other exception (Ctrl-C, say) means that
     nothing is kept.
     """
+
+    def begin(self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite]) -> PendingWrite | None:
+        """Begin to write items, all but those refused, on the way.
+
+        Args:
+            items: The items.
+            others: What is on its way before them, in order.
+
+        Returns:
+            The attempt, or `None` where they must be written at once, or not before `others` have ended.
+        """
 
     def write(self, items: Sequence[Sequence[Write]]) -> None:
         """Write all items or none.

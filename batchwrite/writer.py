@@ -13,10 +13,11 @@ from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.engine import URL, make_url
 
 from batchwrite.chunk import Chunk, ChunkLimits
-from batchwrite.engine import FailurePolicy, Run, RunSettings
+from batchwrite.engine import Run
 from batchwrite.errors import ConfigurationError, RunInterrupted, SourceError
 from batchwrite.interrupts import deferred_interrupts
 from batchwrite.retry import RetryPolicy
+from batchwrite.settings import FailurePolicy, RunSettings
 from batchwrite.sinks.sql import SqlSink
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batchwrite.collector import Collector
-    from batchwrite.engine import ChunkReport
     from batchwrite.result import BatchResult, ItemOutcome
+    from batchwrite.tally import ChunkReport
 
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Item = TypeVar("Item")
@@ -219,6 +220,8 @@ class Batch:
             else:
                 self._stop(kind)
         finally:
+            with deferred_interrupts():
+                self._run.settle()
             self._run.end()
 
     @contextmanager
@@ -260,14 +263,16 @@ class Batch:
             self._run.stop("caller", f"{kind.__name__} was raised in the block")
 
     def _flush(self, chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            if self._run.abort is None:
-                try:
-                    with deferred_interrupts():
+        try:
+            with deferred_interrupts():
+                for chunk in chunks:
+                    if self._run.abort is None:
                         self._run.flush(chunk)
-                except BaseException as raised:
-                    self._stop(type(raised))
-                    raise
+                if not chunks and self._run.is_busy:
+                    self._run.advance()
+        except BaseException as raised:
+            self._stop(type(raised))
+            raise
         for _ in self._run.take_reports():
             pass
 
@@ -301,6 +306,10 @@ def _enforce_foreign_keys(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
 
 
+# Looking after the chunks on their way takes some 10 us: nothing among so many items, and soon enough for the database.
+_ITEMS_BETWEEN_PAUSES = 100
+
+
 class _SourceStopped(Exception):
     """Reading the input raised."""
 
@@ -323,8 +332,13 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
     try:
         for chunk in _chunks(run, items, map_item):
             with deferred_interrupts():
-                run.flush(chunk)
+                if chunk is None:
+                    run.advance()
+                else:
+                    run.flush(chunk)
             yield from run.take_reports()
+        with deferred_interrupts():
+            run.settle()
     except KeyboardInterrupt as error:
         run.stop("interrupted", "the run was interrupted")
         stopped = error
@@ -334,8 +348,12 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
         stopped = cause
     except BaseException as error:
         run.stop("caller", f"{type(error).__name__} ended the run")
+        with deferred_interrupts():
+            run.settle()
         run.end()
         raise
+    with deferred_interrupts():
+        run.settle()
     run.end()
     yield from run.take_reports()
     if isinstance(stopped, KeyboardInterrupt):
@@ -345,8 +363,9 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
         raise SourceError(text, result=run.result()) from stopped
 
 
-def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[Chunk]:
-    """Read and map items; the chunks to be flushed, each before more is read."""
+def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[Chunk | None]:
+    """Read and map items; the chunks to be flushed, each before more is read, and now and then a pause."""
+    until_pause = _ITEMS_BETWEEN_PAUSES
     while run.abort is None:
         try:
             item = next(items)
@@ -355,15 +374,14 @@ def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Ite
             return
         except Exception as error:
             raise _SourceStopped from error
-        run.receive()
-        raised = None
-        try:
-            map_item(item, run.collector)
-        except Exception as error:  # noqa: BLE001 - it is the item's failure
-            raised = error
-        for chunk in run.collect(item, raised):
+        for chunk in run.take_in(item, map_item):
             if run.abort is None:
                 yield chunk
+        until_pause -= 1
+        if not until_pause:
+            until_pause = _ITEMS_BETWEEN_PAUSES
+            if run.is_busy:
+                yield None
 
 
 def _summary(run: Run) -> str:

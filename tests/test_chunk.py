@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchwrite import ConfigurationError
-from batchwrite.chunk import Chunk, ChunkBuilder, ChunkLimits, Entry, Skipped
+from batchwrite.chunk import Chunk, ChunkBuilder, ChunkLimits, Skipped
 from batchwrite.collector import Kind, Write
 from batchwrite.table import TableInfo
 
@@ -27,17 +27,17 @@ def builder(clock=None, **limits) -> ChunkBuilder:
     return ChunkBuilder(ChunkLimits(**{**WIDE, **limits}), clock or Clock())
 
 
-def entry(item=0, rows=1, value=0) -> Entry:
-    return Entry(item, [Write(Kind.INSERT, TABLE, {"a": value})] * rows)
+def entry(item=0, rows=1, value=0) -> tuple:
+    return (item, [Write(Kind.INSERT, TABLE, {"a": value})] * rows)
 
 
 def cut_all(building: ChunkBuilder, entries) -> list[Chunk]:
-    chunks = [chunk for each in entries for chunk in building.add(each)]
+    chunks = [chunk for each in entries for chunk in building.add(*each)]
     return chunks + building.cut()
 
 
 def sizes(chunks) -> list[int]:
-    return [len(chunk.entries) for chunk in chunks]
+    return [len(chunk) for chunk in chunks]
 
 
 def test_a_chunk_is_full_by_items():
@@ -62,60 +62,60 @@ def test_an_entry_larger_than_a_chunk_gets_one_by_itself():
 
 def test_an_entry_too_large_completes_two_chunks_at_once():
     building = builder(rows=4)
-    assert building.add(entry("first")) == []
-    chunks = building.add(entry("large", rows=9))
-    assert [[each.item for each in chunk.entries] for chunk in chunks] == [["first"], ["large"]]
+    assert building.add(*entry("first")) == []
+    chunks = building.add(*entry("large", rows=9))
+    assert [list(chunk.items) for chunk in chunks] == [["first"], ["large"]]
 
 
 def test_a_chunk_is_full_when_its_first_item_has_waited_long_enough():
     clock = Clock()
     building = builder(clock, seconds=5.0)
-    assert building.add(entry()) == []
+    assert building.add(*entry()) == []
     clock.now += 4.9
-    assert building.add(entry()) == []
+    assert building.add(*entry()) == []
     clock.now += 0.1
-    assert sizes(building.add(entry())) == [3]
+    assert sizes(building.add(*entry())) == [3]
 
 
 def test_the_seconds_of_a_chunk_begin_with_its_first_item():
     clock = Clock()
     building = builder(clock, seconds=5.0, items=2)
-    building.add(entry())
-    building.add(entry())
+    building.add(*entry())
+    building.add(*entry())
     clock.now += 100
-    assert building.add(entry()) == []
+    assert building.add(*entry()) == []
     clock.now += 5
-    assert sizes(building.add(entry())) == [2]
+    assert sizes(building.add(*entry())) == [2]
 
 
 def test_time_that_passed_before_a_cut_does_not_count():
     clock = Clock()
     building = builder(clock, seconds=5.0)
-    building.add(entry())
+    building.add(*entry())
     clock.now += 4
     building.cut()
-    assert building.add(entry()) == []
+    assert building.add(*entry()) == []
     clock.now += 4
-    assert building.add(entry()) == []
+    assert building.add(*entry()) == []
 
 
 def test_without_a_bound_of_seconds_time_does_not_matter():
     clock = Clock()
     building = builder(clock)
-    building.add(entry())
+    building.add(*entry())
     clock.now += 1e9
-    assert building.add(entry()) == []
+    assert building.add(*entry()) == []
 
 
 def test_nothing_gathered_is_no_chunk():
     building = builder(items=1)
     assert building.cut() == []
-    building.add(entry())
+    building.add(*entry())
     assert building.cut() == []
 
 
 def test_items_decided_in_map_fill_a_chunk_by_items_too():
-    skipped = Entry("x", [], Skipped("no"))
+    skipped = ("x", [], Skipped("no"))
     assert sizes(cut_all(builder(items=2), [skipped] * 5)) == [2, 2, 1]
 
 
@@ -173,7 +173,7 @@ def fed(limits, steps) -> list[Chunk]:
     chunks = []
     for item, (rows, value, seconds) in enumerate(steps):
         clock.now += seconds
-        chunks += building.add(entry(item, rows, value))
+        chunks += building.add(*entry(item, rows, value))
     return chunks + building.cut()
 
 
@@ -181,19 +181,19 @@ def fed(limits, steps) -> list[Chunk]:
 def test_no_chunk_exceeds_a_bound_but_for_a_single_item(stream):
     limits, steps = stream
     for chunk in fed(limits, steps):
-        rows = sum(len(each.writes) for each in chunk.entries)
-        size = sum(len(write.values["a"]) for each in chunk.entries for write in each.writes)
-        assert len(chunk.entries) <= limits["items"]
-        assert len(chunk.entries) == 1 or (rows <= limits["rows"] and size <= limits["bytes"])
+        rows = sum(map(len, chunk.writes))
+        size = sum(len(write.values["a"]) for writes in chunk.writes for write in writes)
+        assert len(chunk) <= limits["items"]
+        assert len(chunk) == 1 or (rows <= limits["rows"] and size <= limits["bytes"])
 
 
 @given(streams())
 def test_every_item_is_in_one_chunk_in_order_and_numbered(stream):
     limits, steps = stream
     chunks = fed(limits, steps)
-    assert [each.item for chunk in chunks for each in chunk.entries] == list(range(len(steps)))
+    assert [item for chunk in chunks for item in chunk.items] == list(range(len(steps)))
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
-    assert all(chunk.first_index == chunk.entries[0].item for chunk in chunks)
+    assert all(chunk.first_index == chunk.items[0] for chunk in chunks)
 
 
 @given(streams())
@@ -202,10 +202,10 @@ def test_no_chunk_is_cut_before_it_has_to_be(stream):
     limits["seconds"] = None
     chunks = fed(limits, steps)
     for chunk, following in pairwise(chunks):
-        together = [*chunk.entries, following.entries[0]]
-        rows = sum(len(each.writes) for each in together)
-        size = sum(len(write.values["a"]) for each in together for write in each.writes)
-        is_full = len(chunk.entries) == limits["items"] or rows > limits["rows"] or size > limits["bytes"]
-        rows -= len(together[-1].writes)
-        size -= sum(len(write.values["a"]) for write in together[-1].writes)
+        together = [*chunk.writes, following.writes[0]]
+        rows = sum(map(len, together))
+        size = sum(len(write.values["a"]) for writes in together for write in writes)
+        is_full = len(chunk) == limits["items"] or rows > limits["rows"] or size > limits["bytes"]
+        rows -= len(together[-1])
+        size -= sum(len(write.values["a"]) for write in together[-1])
         assert is_full or rows >= limits["rows"] or size >= limits["bytes"]

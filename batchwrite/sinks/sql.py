@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from batchwrite.sink import PendingWrite
     from batchwrite.table import TableInfo
 
 _log = logging.getLogger("batchwrite")
@@ -63,6 +64,14 @@ class SqlSink(SqlCatalog):
         """Dispose of the engine, if it is the sink's own."""
         if self._owns_engine:
             self._engine.dispose()
+
+    def begin(
+        self,
+        items: Sequence[Sequence[Write]],  # noqa: ARG002 - the protocol's
+        others: Sequence[PendingWrite],  # noqa: ARG002
+    ) -> PendingWrite | None:
+        """Nothing: a statement that SQLAlchemy executes is waited for."""
+        return None
 
     def write(self, items: Sequence[Sequence[Write]]) -> None:
         """Write all items or none, as few statements.

@@ -1,0 +1,317 @@
+"""Flushing chunks: begin, go on while others are collected, settle in input order, fall back, count. Knows no SQL."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING
+
+from batchwrite.faults import Fault, FaultKind, FlushFailed
+from batchwrite.result import Abort, ItemFailure, Stage
+from batchwrite.tally import ChunkReport, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from batchwrite.chunk import Chunk
+    from batchwrite.settings import RunSettings
+    from batchwrite.sink import PendingWrite, Sink
+
+_log = logging.getLogger("batchwrite")
+
+
+class _Flight:
+    """A chunk that is being flushed.
+
+    Attributes:
+        chunk: The chunk.
+        positions: Positions of the items to be flushed.
+        items: Their writes.
+        pending: The attempt on its way, if there is one.
+        is_behind: Whether that attempt began before all chunks before this one were settled: what it is refused for
+            may be mended by one of those, so that only a second attempt tells.
+    """
+
+    __slots__ = ("chunk", "is_behind", "items", "pending", "positions")
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+        self.positions, self.items = chunk.to_flush()
+        self.pending: PendingWrite | None = None
+        self.is_behind = False
+
+
+class Flusher:
+    """Takes the chunks of one run, in order, and says what became of each, in the same order.
+
+    A sink may write a chunk while the caller collects the next, and several at a time where the settings have
+    several workers. Chunks are committed in their order whatever the number: where one ends the run, none behind it
+    has been written.
+
+    Args:
+        sink: Where chunks go.
+        settings: Bounds and policies.
+
+    Attributes:
+        tally: The counts.
+        abort: Why the run stopped early, once it has.
+    """
+
+    def __init__(self, sink: Sink, settings: RunSettings) -> None:
+        self._sink = sink
+        self._settings = settings
+        self._flights: deque[_Flight] = deque()
+        self._reports: deque[ChunkReport] = deque()  # settled, not yet taken
+        self.tally = Tally(settings.keep_failures)
+        self.abort: Abort | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are chunks on their way."""
+        return bool(self._flights)
+
+    def stop(self, reason: str, message: str, error_type: str | None = None, sqlstate: str | None = None) -> None:
+        """Stop early; the first reason stays."""
+        if self.abort is None:
+            self.abort = Abort(reason=reason, message=message, error_type=error_type, sqlstate=sqlstate)
+
+    def take_reports(self) -> Iterator[ChunkReport]:
+        """The reports not yet taken, in order."""
+        while self._reports:
+            yield self._reports.popleft()
+
+    def leave(self, chunk: Chunk) -> None:
+        """Report a chunk that nobody will flush any more."""
+        self._reports.append(ChunkReport(chunk=chunk, failures={}, reached=0))
+
+    def submit(self, chunk: Chunk) -> None:
+        """Begin to flush a chunk; where the sink cannot write it on the way, or is busy with others, wait.
+
+        Weather that does not pass, and errors that are nobody's item, stop the run: see `abort`.
+
+        Raises:
+            KeyboardInterrupt: At COMMIT; the chunk is counted as unknown.
+        """
+        while len(self._flights) >= self._settings.workers:
+            self._settle()
+        if self.abort is not None:
+            self.leave(chunk)
+            return
+        flight = _Flight(chunk)
+        self._flights.append(flight)
+        while not self._begin(flight) and self._flights and flight.pending is None:
+            self._settle()
+
+    def advance(self) -> None:
+        """Do for the chunks on their way what can be done without waiting.
+
+        Raises:
+            KeyboardInterrupt: See `submit`.
+        """
+        for flight in tuple(self._flights):
+            pending = flight.pending
+            if pending is None:
+                return
+            pending.advance()
+            if flight is self._flights[0] and pending.is_written:
+                if self._may_commit_at_once(flight, pending):
+                    pending.begin_commit()
+                if pending.has_ended:
+                    self._settle()
+
+    def _may_commit_at_once(self, flight: _Flight, pending: PendingWrite) -> bool:
+        """Whether nothing that was refused can keep a part of the chunk from being committed."""
+        is_decided = self._settings.policy.most is None or not (pending.refused or flight.chunk.verdicts)
+        return is_decided and not (pending.refused and flight.is_behind)
+
+    def settle_all(self) -> None:
+        """Wait until all chunks on their way are settled.
+
+        Raises:
+            KeyboardInterrupt: See `submit`.
+        """
+        while self._flights:
+            self._settle()
+
+    # ---- one chunk
+
+    def _begin(self, flight: _Flight) -> bool:
+        """Begin an attempt that goes on by itself; false where there can be none, or not yet."""
+        others = [other.pending for other in self._flights if other is not flight]
+        if not flight.items or None in others:
+            return False
+        flight.pending = self._sink.begin(flight.items, [other for other in others if other is not None])
+        flight.is_behind = bool(others)
+        return flight.pending is not None
+
+    def _settle(self) -> None:
+        """Bring the first chunk to its end, and count what became of it."""
+        flight = self._flights[0]
+        interrupt = None
+        try:
+            report = self._settings.retry.retrying()(self._flush_once, flight)
+        except FlushFailed as error:
+            report = self._stopped_by(error, flight.chunk)
+            interrupt = None if isinstance(error.__cause__, Exception) else error.__cause__
+        except BaseException:
+            self._abandon_all()
+            raise
+        self._flights.popleft()
+        self.tally.count(report)
+        self._reports.append(report)
+        self._apply_policy()
+        if self.abort is not None:
+            self._abandon_all()
+        if interrupt is not None:
+            raise interrupt
+
+    def _abandon_all(self) -> None:
+        """Undo all that is on its way; it stays unattempted."""
+        self._abandon_attempts()
+        while self._flights:
+            self.leave(self._flights.popleft().chunk)
+
+    def _abandon_attempts(self) -> None:
+        """Undo all attempts on their way: they may hold what the first chunk waits for."""
+        for flight in self._flights:
+            if flight.pending is not None:
+                flight.pending.abandon()
+                flight.pending = None
+
+    def _flush_once(self, flight: _Flight) -> ChunkReport:
+        chunk = flight.chunk
+        failures = _map_failures(chunk)
+
+        def refuse(number: int, fault: Fault) -> int:
+            position = flight.positions[number]
+            failures[position] = _write_failure(chunk, position, fault)
+            end = self._end_of_run(chunk, failures)
+            return len(flight.items) if end == len(chunk) else bisect_left(flight.positions, end)
+
+        has_fallen_back = False
+        try:
+            is_done = self._finish_attempt(flight, refuse)
+            if not is_done and flight.items:
+                self._sink.write(flight.items)
+        except FlushFailed as error:
+            self._abandon_attempts()
+            if error.fault.kind is not FaultKind.ITEM:
+                raise
+            _note_fallback(chunk, error.fault)
+            has_fallen_back = True
+            failures.clear()
+            failures.update(_map_failures(chunk))
+            self._sink.write_each(flight.items, refuse)
+        reached = self._end_of_run(chunk, failures)
+        failures = {position: failure for position, failure in failures.items() if position < reached}
+        has_fallen_back = has_fallen_back or len(failures) > len(chunk.verdicts)
+        return ChunkReport(chunk=chunk, failures=failures, reached=reached, fell_back=has_fallen_back)
+
+    def _finish_attempt(self, flight: _Flight, refuse: Callable[[int, Fault], int]) -> bool:
+        """Bring the attempt on its way to its end; false where there is none, or it is not to be believed.
+
+        Raises:
+            FlushFailed: It is not written, or, for a fault `in_doubt`, it is not known.
+        """
+        pending, flight.pending = flight.pending, None
+        if pending is None:
+            return False
+        try:
+            pending.wait(self._free)
+        except FlushFailed as error:
+            if flight.is_behind and error.fault.kind is FaultKind.ITEM:
+                return False
+            raise
+        if flight.is_behind and pending.refused:
+            pending.abandon()
+            return False
+        for number, fault in pending.refused:
+            if refuse(number, fault) < len(flight.items):
+                pending.abandon()
+                raise FlushFailed(fault)  # those behind it are not to be written: once more, and only up to there
+        pending.commit()
+        return True
+
+    def _free(self, first: PendingWrite) -> None:
+        """Undo those attempts behind the first that hold what it waits for: they wait for it in turn."""
+        others = [flight for flight in self._flights if flight.pending not in {None, first}]
+        blockers = first.blockers([flight.pending for flight in others if flight.pending is not None])
+        for flight in others:
+            if flight.pending in blockers and flight.pending is not None:
+                flight.pending.abandon()
+                flight.pending = None
+
+    def _end_of_run(self, chunk: Chunk, failures: Mapping[int, ItemFailure]) -> int:
+        """How many items of a chunk are decided before failures, as far as they are known, end the run."""
+        policy = self._settings.policy
+        if policy.most is None:
+            return len(chunk)
+        for count, position in enumerate(sorted(failures), start=1):
+            if not policy.allows(self.tally.failed + count):
+                return position + 1
+        return len(chunk)
+
+    def _stopped_by(self, error: FlushFailed, chunk: Chunk) -> ChunkReport:
+        """What becomes of a chunk that could not be written through no fault of its items."""
+        fault = error.fault
+        reason = str(FaultKind.FATAL if fault.kind is FaultKind.ITEM else fault.kind)
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            reason = "interrupted"
+        self.stop(reason, fault.message, fault.error_type, fault.sqlstate)
+        _log.error(
+            "the run stops: %s",
+            fault.message,
+            extra={"action": "abort", "kind": str(fault.kind), "sqlstate": fault.sqlstate},
+        )
+        if fault.kind is not FaultKind.IN_DOUBT:
+            return ChunkReport(chunk=chunk, failures={}, reached=0)
+        # Map failures are certain; all others of the chunk went into the COMMIT that got no answer.
+        return ChunkReport(
+            chunk=chunk,
+            failures=_map_failures(chunk),
+            reached=len(chunk),
+            is_unknown=True,
+        )
+
+    def _apply_policy(self) -> None:
+        tally, policy = self.tally, self._settings.policy
+        decided = tally.written + tally.failed + tally.skipped
+        if not policy.allows(tally.failed):
+            self.stop("failure_limit", f"{tally.failed} items failed, and the run allows {policy.most}")
+        elif not policy.allows_share(tally.failed, decided):
+            self.stop(
+                "failure_limit", f"{tally.failed} of {decided} items failed, and the run allows {policy.ratio:.2%}"
+            )
+
+
+def _note_fallback(chunk: Chunk, fault: Fault) -> None:
+    _log.info(
+        "chunk %d (items %d to %d) is written item by item: %s",
+        chunk.number,
+        chunk.first_index,
+        chunk.first_index + len(chunk) - 1,
+        fault.message,
+        extra={"action": "fallback", "chunk": chunk.number, "sqlstate": fault.sqlstate, "table": fault.table},
+    )
+
+
+def _map_failures(chunk: Chunk) -> dict[int, ItemFailure]:
+    """The items of a chunk that failed in map, by position."""
+    return {position: verdict for position, verdict in chunk.verdicts.items() if isinstance(verdict, ItemFailure)}
+
+
+def _write_failure(chunk: Chunk, position: int, fault: Fault) -> ItemFailure:
+    return ItemFailure(
+        index=chunk.first_index + position,
+        item=chunk.items[position],
+        stage=Stage.COMMIT if fault.at_commit else Stage.WRITE,
+        error_type=fault.error_type,
+        message=fault.message,
+        sqlstate=fault.sqlstate,
+        table=fault.table,
+        column=fault.column,
+        constraint=fault.constraint,
+        attempts=1,
+        detail=fault.detail,
+    )

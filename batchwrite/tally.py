@@ -1,0 +1,127 @@
+"""What became of each chunk, and the counts of a run. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batchwrite.chunk import Chunk, Skipped
+from batchwrite.result import Abort, BatchResult, FailureReason, ItemFailure, ItemOutcome, OutcomeStatus, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Reasons are few unless a map function makes up a text for every item: those past this number are counted together.
+_MOST_REASONS = 1_000
+
+_OTHER_REASONS = FailureReason(
+    stage=Stage.MAP,
+    error_type="",
+    sqlstate=None,
+    table=None,
+    column=None,
+    constraint=None,
+    message="other reasons",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkReport:
+    """What became of a chunk.
+
+    Attributes:
+        chunk: The chunk.
+        failures: The items that failed, by position in the chunk.
+        reached: Number of items decided; those after them were not attempted.
+        is_unknown: Whether the COMMIT of all items decided got no answer.
+        fell_back: Whether the items were written one by one.
+    """
+
+    chunk: Chunk
+    failures: Mapping[int, ItemFailure]
+    reached: int
+    is_unknown: bool = False
+    fell_back: bool = False
+
+    def outcomes(self) -> Iterator[ItemOutcome]:
+        """One outcome an item, in order."""
+        for position, item in enumerate(self.chunk.items):
+            status, failure, reason = self._outcome(position)
+            yield ItemOutcome(
+                index=self.chunk.first_index + position,
+                item=item,
+                status=status,
+                failure=failure,
+                reason=reason,
+            )
+
+    def _outcome(self, position: int) -> tuple[OutcomeStatus, ItemFailure | None, str | None]:
+        if position >= self.reached:
+            return OutcomeStatus.UNATTEMPTED, None, None
+        verdict = self.chunk.verdicts.get(position)
+        if isinstance(verdict, Skipped):
+            return OutcomeStatus.SKIPPED, None, verdict.reason
+        if position in self.failures:
+            return OutcomeStatus.FAILED, self.failures[position], None
+        return OutcomeStatus.UNKNOWN if self.is_unknown else OutcomeStatus.WRITTEN, None, None
+
+
+class Tally:
+    """Counts, and the failures that are kept."""
+
+    def __init__(self, keep_failures: int) -> None:
+        self._keep_failures = keep_failures
+        self.written = 0
+        self.failed = 0
+        self.write_failures = 0  # those that mapping had not decided
+        self.skipped = 0
+        self.unknown = 0
+        self.chunks = 0
+        self.fallbacks = 0
+        self._failures: list[ItemFailure] = []
+        self._reasons: dict[FailureReason, int] = {}
+
+    def count(self, report: ChunkReport) -> None:
+        """Take in what became of a chunk."""
+        skipped = sum(
+            position < report.reached and isinstance(verdict, Skipped)
+            for position, verdict in report.chunk.verdicts.items()
+        )
+        landed = report.reached - skipped - len(report.failures)
+        self.skipped += skipped
+        self.failed += len(report.failures)
+        self.write_failures += sum(position not in report.chunk.verdicts for position in report.failures)
+        if report.is_unknown:
+            self.unknown += landed
+        else:
+            self.written += landed
+            self.chunks += bool(landed)
+        self.fallbacks += report.fell_back
+        for position in sorted(report.failures):
+            self._keep(report.failures[position])
+
+    def _keep(self, failure: ItemFailure) -> None:
+        if len(self._failures) < self._keep_failures:
+            self._failures.append(failure)
+        reason = failure.reason
+        if reason not in self._reasons and len(self._reasons) >= _MOST_REASONS:
+            reason = _OTHER_REASONS
+        self._reasons[reason] = self._reasons.get(reason, 0) + 1
+
+    def result(self, received: int, seconds: float, abort: Abort | None) -> BatchResult:
+        """The counts so far; whatever was received and is not otherwise counted is unattempted."""
+        decided = self.written + self.failed + self.skipped + self.unknown
+        return BatchResult(
+            received=received,
+            written=self.written,
+            failed=self.failed,
+            skipped=self.skipped,
+            unattempted=received - decided,
+            unknown=self.unknown,
+            failures=tuple(self._failures),
+            failure_counts=dict(self._reasons),
+            chunks=self.chunks,
+            fallbacks=self.fallbacks,
+            seconds=seconds,
+            abort=abort,
+        )
