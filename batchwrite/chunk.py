@@ -110,8 +110,11 @@ class ChunkBuilder:
         """
         size = 0
         for write in writes:
-            shape = write.shape
-            size += row_size(write.values) if shape is None else shape.size_of(write.values)
+            data, shape = write.data, write.shape
+            if type(data) is tuple and shape is not None:
+                size += shape.size_of(data)
+            else:
+                size += row_size(write.values.values())
         limits = self._limits
         rows, total = self._rows + len(writes), self._bytes + size
         full: list[Chunk] = []

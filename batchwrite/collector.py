@@ -36,13 +36,17 @@ class Kind(IntEnum):
     DELETE = 4
 
 
+_INSERT = Kind.INSERT
+
+
 class Write(NamedTuple):
     """One wish of one item about one row.
 
     Attributes:
         kind: What is to be done.
         table: Where.
-        values: The row (insert, upsert), the new values (update) or the deltas (increment), by column.
+        data: The row (insert, upsert), the new values (update) or the deltas (increment): by column, or for an
+            insert that a collector has recorded a tuple in the order of the shape's columns.
         key_columns: The columns that name the row; empty for an insert.
         key: Their values, in that order.
         set_columns: For an upsert: the columns that change where the row exists.
@@ -52,12 +56,21 @@ class Write(NamedTuple):
 
     kind: Kind
     table: TableInfo
-    values: dict[str, Any]
+    data: dict[str, Any] | tuple[Any, ...]
     key_columns: tuple[str, ...] = ()
     key: tuple[Any, ...] = ()
     set_columns: tuple[str, ...] = ()
     missing_ok: bool = False
     shape: Shape | None = None
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The data by column."""
+        data = self.data
+        if type(data) is dict:
+            return data
+        assert self.shape is not None  # noqa: S101 - a collector gives both
+        return dict(zip(self.shape.columns, data, strict=True))
 
 
 class Catalog(Protocol):
@@ -110,11 +123,11 @@ class Collector:
             known = self._known[table]
         except (KeyError, TypeError):
             known = self._know(table)
-        if type(row) is dict and (shape := known.shapes.get(tuple(row))) and not shape.is_renamed:
-            values = row.copy()  # the usual case: every row comes by here
-        else:
-            shape, values = known.row(row)
-        self._writes.append(_new_tuple(Write, (Kind.INSERT, shape.table, values, (), (), (), False, shape)))
+        shape = known.shapes.get(tuple(row)) if type(row) is dict else None
+        if shape is None:  # not the usual case, in which rows are alike
+            shape, row = known.row(row)
+        data = tuple(row.values())
+        self._writes.append(_new_tuple(Write, (_INSERT, shape.table, data, (), (), (), False, shape)))
 
     def upsert(
         self,
@@ -206,8 +219,12 @@ class Collector:
             instance: An instance of a mapped class (SQLModel included). Attributes never set get their defaults.
         """
         self._require_open()
-        for target, values in self._catalog.rows_of(instance):
-            self._writes.append(Write(Kind.INSERT, target.table, values))
+        for target, row in self._catalog.rows_of(instance):
+            known = self._known.get(target.table)
+            if known is None:
+                known = self._known[target.table] = _Known(target)
+            shape, values = known.row(row)
+            self._writes.append(Write(_INSERT, shape.table, tuple(values.values()), shape=shape))
 
     def skip(self, reason: str = "skipped") -> None:
         """Leave the item out on purpose: nothing of it is written, whatever else it records.
@@ -217,6 +234,20 @@ class Collector:
         """
         self._require_open()
         self._skip_reason = reason
+
+    def record(self, item: Any, map_item: Callable[[Any, Collector], object]) -> tuple[list[Write], str | None]:
+        """Map one item, and return as `take`; for the engine. Nothing is left of an item whose mapping raises."""
+        self._is_open = True
+        try:
+            map_item(item, self)
+        except BaseException:
+            self.take()
+            raise
+        self._is_open = False
+        writes, reason = self._writes, self._skip_reason
+        self._writes = []
+        self._skip_reason = None
+        return writes, reason
 
     def open(self) -> None:
         """Begin an item; for the engine."""

@@ -21,9 +21,11 @@ from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchwrite.collector import Write
     from batchwrite.settings import RunSettings
     from batchwrite.sink import Sink
     from batchwrite.tally import ChunkReport
+
 
 class Run:
     """One run: items go in, chunks come out to be flushed, reports are counted.
@@ -69,38 +71,43 @@ class Run:
     # ---- collecting
 
     def take_in(self, item: Any, map_item: Callable[[Any, Collector], object]) -> list[Chunk]:
-        """Receive, map and collect an item; returns as `collect` does."""
-        collector = self.collector
-        self.received += 1
-        collector.open()
-        try:
-            map_item(item, collector)
-        except Exception as error:  # noqa: BLE001 - it is the item's failure
-            return self.collect(item, error)
-        return self.collect(item, None)
-
-    def receive(self) -> None:
-        """Count an item in; to be called before it is mapped, unless `take_in` is."""
-        self.received += 1
-        self.collector.open()
-
-    def collect(self, item: Any, error: Exception | None) -> list[Chunk]:
-        """Take what an item's mapping has recorded.
+        """Map an item and take in what that records.
 
         Args:
             item: The item.
-            error: What mapping it raised, if anything.
+            map_item: The map function.
 
         Returns:
             The chunks that are to be flushed now, in order.
         """
+        self.received += 1
+        try:
+            writes, skip_reason = self.collector.record(item, map_item)
+        except Exception as error:  # noqa: BLE001 - it is the item's failure
+            return self._collect_undone(item, None, error)
+        return self._collect(item, writes, skip_reason)
+
+    def receive(self) -> None:
+        """Begin an item that somebody else maps, to be ended by `collect`."""
+        self.received += 1
+        self.collector.open()
+
+    def collect(self, item: Any, error: Exception | None) -> list[Chunk]:
+        """Take in what has been recorded for an item since `receive`; returns as `take_in`.
+
+        Args:
+            item: The item.
+            error: What mapping it raised, if anything.
+        """
         writes, skip_reason = self.collector.take()
-        if writes and error is None and skip_reason is None:  # the usual case: every item comes by here
-            if len(writes) > 1:
-                writes = in_order(writes)
-            chunks = self._builder.add(item, writes)
-        else:
-            chunks = self._collect_undone(item, skip_reason, error)
+        if error is not None:
+            return self._collect_undone(item, None, error)
+        return self._collect(item, writes, skip_reason)
+
+    def _collect(self, item: Any, writes: list[Write], skip_reason: str | None) -> list[Chunk]:
+        if skip_reason is not None or not writes:
+            return self._collect_undone(item, skip_reason, None)
+        chunks = self._builder.add(item, writes if len(writes) == 1 else in_order(writes))
         if chunks:
             self._ready.extend(chunks)
         return chunks
@@ -109,11 +116,13 @@ class Run:
         """Take in an item of which nothing is to be flushed."""
         if error is None:
             verdict = Skipped("nothing to write" if skip_reason is None else skip_reason)
-            return self._builder.add(item, [], verdict)
-        chunks = self._builder.add(item, [], _map_failure(self.received - 1, item, error))
-        self._map_failures += 1
-        if not self._settings.policy.allows(self._flusher.tally.write_failures + self._map_failures):
-            chunks += self._builder.cut()
+            chunks = self._builder.add(item, [], verdict)
+        else:
+            chunks = self._builder.add(item, [], _map_failure(self.received - 1, item, error))
+            self._map_failures += 1
+            if not self._settings.policy.allows(self._flusher.tally.write_failures + self._map_failures):
+                chunks += self._builder.cut()
+        self._ready.extend(chunks)
         return chunks
 
     def rest(self) -> list[Chunk]:

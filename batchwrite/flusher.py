@@ -150,7 +150,7 @@ class Flusher:
         flight = self._flights[0]
         interrupt = None
         try:
-            report = self._settings.retry.retrying()(self._flush_once, flight)
+            report = self._settings.retry.run(lambda: self._flush_once(flight))
         except FlushFailed as error:
             report = self._stopped_by(error, flight.chunk)
             interrupt = None if isinstance(error.__cause__, Exception) else error.__cause__

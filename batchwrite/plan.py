@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.collector import Kind, Write
@@ -54,15 +54,13 @@ class Block:
 def block_of(writes: Sequence[Write]) -> Block:
     """Lays out writes whose values have the same columns."""
     first = writes[0]
-    rows = [write.values for write in writes]
-    columns = tuple(first.values)
-    values: tuple[tuple[Any, ...], ...]
-    if len(columns) < 2:
-        values = (tuple([row[columns[0]] for row in rows]),) if columns else ()
-    elif first.shape is not None and {write.shape for write in writes} == {first.shape}:
-        values = tuple(zip(*map(dict.values, rows), strict=True))  # all in the same order
+    if type(first.data) is tuple and first.shape is not None and len({write.shape for write in writes}) == 1:
+        columns = first.shape.columns
+        values = tuple(zip(*[write.data for write in writes], strict=True))
     else:
-        values = tuple(zip(*map(itemgetter(*columns), rows), strict=True))
+        rows = [write.values for write in writes]
+        columns = tuple(rows[0])
+        values = tuple([tuple([row[column] for row in rows]) for column in columns])
     return Block(
         writes=writes, columns=columns, values=values, types=tuple([frozenset(map(type, each)) for each in values])
     )
@@ -73,7 +71,8 @@ def _served_alike(write: Write) -> Any:
 
     Key sets must not be mixed: SQLAlchemy would compile the statement for the first row's, and drop the others' rest.
     """
-    return frozenset(write.values), write.key_columns, frozenset(write.set_columns), write.missing_ok
+    columns = frozenset(write.data if write.shape is None else write.shape.columns)
+    return columns, write.key_columns, frozenset(write.set_columns), write.missing_ok
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,21 +60,24 @@ def _plan_of_one_shape(writes: Sequence[Write]) -> Plan | None:
         if not types <= _PLAIN_TYPES
     ):
         return None
-    if not _is_sorted(block, table.primary_key):
-        block = block_of(_sorted_inserts(table, writes))
+    order = _order(block, table.primary_key)
+    if order is not None:
+        block = block_of([writes[place] for place in order])
     return Plan(segments=(Segment(steps=(Step(kind=Kind.INSERT, table=table, writes=block.writes, block=block),)),))
 
 
-def _is_sorted(block: Block, columns: tuple[str, ...]) -> bool:
-    """Whether the rows are in the order of some columns; true where they do not give all of them."""
+def _order(block: Block, columns: tuple[str, ...]) -> list[int] | None:
+    """Places of the rows in the order of some columns; nothing where they are in it, or do not give all of them."""
     if not columns or not set(columns).issubset(block.columns):
-        return True
+        return None
     keys: Any = [block.values[block.columns.index(column)] for column in columns]
     keys = keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
     try:
-        return all(map(operator.le, keys, islice(keys, 1, None)))
+        if all(map(operator.le, keys, islice(keys, 1, None))):
+            return None
+        return sorted(range(len(keys)), key=keys.__getitem__)
     except TypeError:  # of types that do not compare
-        return True
+        return None
 
 
 def _sorted_inserts(table: TableInfo, writes: Sequence[Write]) -> Sequence[Write]:
@@ -149,7 +152,7 @@ class _KeyState:
             return False  # the second changes what the first has inserted, and so touches it
         later = {column: write.values[column] for column in write.set_columns}
         self.upsert = self.upsert._replace(
-            values=self.upsert.values | later,
+            data=self.upsert.values | later,
             set_columns=tuple(dict.fromkeys(self.upsert.set_columns + write.set_columns)),
             shape=None,
         )

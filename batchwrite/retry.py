@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.faults import FlushFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger("batchwrite")
 
@@ -33,8 +39,32 @@ class RetryPolicy:
         if not (is_whole and self.attempts >= 1 and self.first_wait >= 0 and self.longest_wait >= 0):
             raise ConfigurationError("a retry policy needs at least 1 attempt, and waits of 0 or more seconds")
 
-    def retrying(self) -> tenacity.Retrying:
-        """Tenacity's loop for this policy; it raises the last `FlushFailed` when it gives up."""
+    def run(self, attempt: Callable[[], Result]) -> Result:
+        """Call a function until it succeeds, or this policy gives up.
+
+        Args:
+            attempt: Raises `FlushFailed` where it has not succeeded.
+
+        Raises:
+            FlushFailed: The last one.
+        """
+        try:
+            return attempt()
+        except FlushFailed as error:
+            if self.attempts == 1 or not error.fault.is_retriable:
+                raise
+            failed = [error]
+
+        # Tenacity is called in only now: its records of calls are cycles, which would keep every chunk in memory
+        # until the garbage collector finds it.
+        def again() -> Result:
+            if failed:
+                raise failed.pop()
+            return attempt()
+
+        return self._retrying()(again)
+
+    def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),

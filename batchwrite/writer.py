@@ -18,7 +18,7 @@ from batchwrite.errors import ConfigurationError, RunInterrupted, SourceError
 from batchwrite.interrupts import deferred_interrupts
 from batchwrite.retry import RetryPolicy
 from batchwrite.settings import FailurePolicy, RunSettings
-from batchwrite.sinks.sql import SqlSink
+from batchwrite.sinks.choose import sink_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,9 +97,9 @@ class BatchWriter:
             keep_failures=keep_failures,
         )
         if isinstance(database, Engine):
-            self._sink = SqlSink(database)
+            self._sink = sink_for(database)
         elif isinstance(database, (str, URL)):
-            self._sink = SqlSink(create_engine_for(database), owns_engine=True)
+            self._sink = sink_for(create_engine_for(database), owns_engine=True)
         else:
             raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
 
@@ -365,23 +365,29 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
 
 def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[Chunk | None]:
     """Read and map items; the chunks to be flushed, each before more is read, and now and then a pause."""
+    take_in = run.take_in
     until_pause = _ITEMS_BETWEEN_PAUSES
     while run.abort is None:
-        try:
-            item = next(items)
-        except StopIteration:
-            yield from run.rest()
-            return
-        except Exception as error:
-            raise _SourceStopped from error
-        for chunk in run.take_in(item, map_item):
-            if run.abort is None:
-                yield chunk
-        until_pause -= 1
-        if not until_pause:
+        while until_pause:
+            until_pause -= 1
+            try:
+                item = next(items)
+            except StopIteration:
+                yield from run.rest()
+                return
+            except Exception as error:
+                raise _SourceStopped from error
+            chunks = take_in(item, map_item)
+            if chunks:
+                break
+        else:
             until_pause = _ITEMS_BETWEEN_PAUSES
             if run.is_busy:
                 yield None
+            continue
+        for chunk in chunks:
+            if run.abort is None:
+                yield chunk
 
 
 def _summary(run: Run) -> str:

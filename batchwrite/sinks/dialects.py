@@ -78,16 +78,3 @@ class DialectRules:
     def insert(self, table: Table) -> Any:  # noqa: ARG002 - for those that override it
         """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`; nothing where there is none."""
         return None
-
-
-def rules_for(dialect_name: str) -> DialectRules:
-    """The rules for a dialect, by its SQLAlchemy name."""
-    if dialect_name == "postgresql":
-        from batchwrite.sinks.postgresql import PostgresqlRules  # noqa: PLC0415 - loaded only where it is used
-
-        return PostgresqlRules()
-    if dialect_name == "sqlite":
-        from batchwrite.sinks.sqlite import SqliteRules  # noqa: PLC0415
-
-        return SqliteRules()
-    return DialectRules()

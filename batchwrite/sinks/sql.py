@@ -12,7 +12,6 @@ from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
-from batchwrite.sinks.dialects import rules_for
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
 from batchwrite.suspects import find_suspects, split_at
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from batchwrite.sink import PendingWrite
+    from batchwrite.sinks.dialects import DialectRules
     from batchwrite.table import TableInfo
 
 _log = logging.getLogger("batchwrite")
@@ -34,7 +34,7 @@ _CLEAN_HALF = 0.7
 _CHANGES = frozenset({Kind.UPSERT, Kind.UPDATE, Kind.INCREMENT})
 
 
-class _FailedAt(Exception):
+class FailedAt(Exception):
     """An exception, and the table that was being written."""
 
     def __init__(self, table: TableInfo) -> None:
@@ -47,17 +47,18 @@ class SqlSink(SqlCatalog):
 
     Args:
         engine: The database.
+        rules: What it does otherwise than others.
         owns_engine: Whether `close` disposes of the engine.
     """
 
-    def __init__(self, engine: Engine, *, owns_engine: bool = False) -> None:
-        self._rules = rules_for(engine.dialect.name)
+    def __init__(self, engine: Engine, rules: DialectRules, *, owns_engine: bool = False) -> None:
+        self._rules = rules
         super().__init__(text_is_exact=self._rules.text_is_exact, names_constraints=self._rules.names_constraints)
         self._engine = engine
         self._owns_engine = owns_engine
         self._secrets = secrets_in(engine.url)
         self._statements = Statements(self._rules)
-        self._is_failing = False  # whether the last chunk held a bad item
+        self.is_failing = False  # whether the last chunk held a bad item
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected
 
     def close(self) -> None:
@@ -79,7 +80,7 @@ class SqlSink(SqlCatalog):
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
-        if self._is_failing and find_suspects(items):
+        if self.is_failing and find_suspects(items):
             # The chunk before has failed, and this one would: do not send it in vain.
             raise FlushFailed(classify(ItemRefused("items of the chunk repeat a unique key, or leave out a value")))
         with self._transaction() as connection:
@@ -89,7 +90,7 @@ class SqlSink(SqlCatalog):
             self._rules.before_bulk(connection)
             self._lock(connection, items, only_if_several=True)
             self._carry_out(connection, items)
-        self._is_failing = False
+        self.is_failing = False
 
     def write_each(self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int]) -> None:
         """Write the items in order, each whole or not at all, in one transaction.
@@ -119,7 +120,7 @@ class SqlSink(SqlCatalog):
                     refused.add(start)
                     end = refuse(start, fault)
         self._surprises = len(refused - suspects) / len(items)
-        self._is_failing = bool(refused)
+        self.is_failing = bool(refused)
 
     def _group_size(self, count: int, has_suspects: bool) -> int:
         """Most items of a group to begin with."""
@@ -196,7 +197,7 @@ class SqlSink(SqlCatalog):
             with self._rules.expecting_errors():
                 self._statements.carry_out(connection, step)
         except Exception as error:
-            raise _FailedAt(step.table) from error
+            raise FailedAt(step.table) from error
 
     def _lock(self, connection: Connection, items: Sequence[Sequence[Write]], *, only_if_several: bool) -> None:
         """Lock the rows to be changed, table by table and key by key, where statements alone would not keep that order.
@@ -259,15 +260,15 @@ class SqlSink(SqlCatalog):
 
     def _classified(self, error: BaseException, connection: Connection | None) -> Fault:
         """The fault, with what the table's definition knows of it beside what the database said."""
-        table = error.table if isinstance(error, _FailedAt) else None
-        cause = error.__cause__ if isinstance(error, _FailedAt) and error.__cause__ else error
+        table = error.table if isinstance(error, FailedAt) else None
+        cause = error.__cause__ if isinstance(error, FailedAt) and error.__cause__ else error
         raw: Any = None
         if connection is not None and not connection.invalidated and not connection.closed:
             raw = connection.connection.dbapi_connection
         lost = False
         if isinstance(cause, Exception):
             lost = self._engine.dialect.is_disconnect(cause, raw, None)  # type: ignore[arg-type]
-        fault = classify(cause, is_disconnect=lost, scrub=self._secrets, while_writing=isinstance(error, _FailedAt))
+        fault = classify(cause, is_disconnect=lost, scrub=self._secrets, while_writing=isinstance(error, FailedAt))
         if table is None or fault.kind is not FaultKind.ITEM:
             return fault
         if fault.table is None or fault.table == table.handle.name:

@@ -35,17 +35,18 @@ _PLAIN = frozenset({int, str, bytes, bool, type(None), date, datetime})
 _PARAMETERS_AT_ONCE = 10_000
 
 
-class _UpsertContext:
-    """What an `onupdate` function of SQLAlchemy's kind may ask of the statement that it is called for."""
+class DefaultContext:
+    """What a function that gives a default may ask of the statement that it is called for."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.current_parameters = values
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> dict[str, Any]:  # noqa: ARG002 - SQLAlchemy's signature
+        """The values of the row."""
         return self.current_parameters
 
     def __getattr__(self, name: str) -> Any:
-        raise ItemRefused(f"an onupdate function asks for {name}, which an upsert does not have")
+        raise ItemRefused(f"the function of a default asks for {name}, which a bulk write does not have")
 
 
 class Statements:
@@ -161,7 +162,7 @@ class Statements:
             elif default.is_clause_element or default.is_scalar:
                 changes[column] = default.arg
         statement = insert.on_conflict_do_update(index_elements=key, set_=changes)
-        return statement, lambda write: {name: call(_UpsertContext(write.values)) for name, call in calls}
+        return statement, lambda write: {name: call(DefaultContext(write.values)) for name, call in calls}
 
     def _upsert_by_hand(self, connection: Connection, write: Write) -> None:
         table: Table = write.table.handle

@@ -57,6 +57,11 @@ class PostgresqlRules(DialectRules):
         if self._deferred is None:
             self._learn_deferred(connection)
 
+    @property
+    def checks_late(self) -> bool:
+        """Whether there are constraints that wait for COMMIT unless told otherwise."""
+        return bool(self._deferred)
+
     def begin_fallback(self, connection: Connection) -> None:
         """Learn it again: a chunk may have failed for a constraint that is new."""
         self._learn_deferred(connection)

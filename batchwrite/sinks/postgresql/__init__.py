@@ -1,0 +1,1 @@
+"""PostgreSQL: COPY, set-based statements, and a fallback on the server."""

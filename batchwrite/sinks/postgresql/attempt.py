@@ -1,0 +1,187 @@
+"""One attempt to write a chunk, that goes on by itself between the moments at which somebody looks after it."""
+
+from __future__ import annotations
+
+import selectors
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from psycopg import pq
+
+from batchwrite.errors import BatchWriteError
+from batchwrite.faults import Fault, FaultKind, FlushFailed
+from batchwrite.sinks.postgresql import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from psycopg.pq.abc import PGconn
+    from sqlalchemy import Connection
+
+    from batchwrite.sink import PendingWrite
+
+# How long somebody who waits for an attempt does so before looking whether another of ours holds it up.
+_SECONDS_BEFORE_A_LOOK = 0.05
+
+_BLOCKERS = b"SELECT pg_catalog.pg_blocking_pids($1::int4)"
+
+Talk = "Generator[bool, None, Sequence[tuple[int, Fault]]]"
+
+
+class Attempt:
+    """A transaction on a connection of its own: written first, then committed.
+
+    Args:
+        connection: The connection, in a transaction that SQLAlchemy knows of. The attempt gives it back.
+        talk: Writes, and returns what was refused.
+        classify: What an exception means.
+        give_back: Ends the use of the connection, whatever its state.
+
+    Attributes:
+        refused: Positions of the items left out, with the reasons; known once it is written.
+        is_written: Whether all is written, or all has ended.
+        has_ended: Whether there is nothing more to wait for.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        talk: Generator[bool, None, Sequence[tuple[int, Fault]]],
+        classify: Callable[[BaseException, Connection | None], Fault],
+        give_back: Callable[[Connection], None],
+    ) -> None:
+        self._connection = connection
+        raw: Any = connection.connection.dbapi_connection
+        self._raw = raw
+        self._pgconn: PGconn = raw.pgconn
+        self._talk: Generator[bool, None, Any] | None = talk
+        self._classify = classify
+        self._give_back = give_back
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._pgconn.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._failure: FlushFailed | None = None
+        self._is_committing = False
+        self._waits_to_send = True
+        self.refused: Sequence[tuple[int, Fault]] = ()
+        self.is_written = False
+        self.has_ended = False
+        self._resume()
+
+    # ---- going on
+
+    def advance(self) -> None:
+        """Do what can be done without waiting."""
+        while self._talk is not None and self._is_ready(0):
+            self._resume()
+
+    def wait(self, on_delay: Callable[[PendingWrite], None]) -> None:
+        """Wait until all is written.
+
+        Raises:
+            FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
+        """
+        while not self.is_written:
+            if self._is_ready(_SECONDS_BEFORE_A_LOOK):
+                self._resume()
+            else:
+                on_delay(self)
+        if self._failure is not None:
+            raise self._failure
+
+    def begin_commit(self) -> None:
+        """Send COMMIT; the answer comes in its time."""
+        if self._is_committing or self._failure is not None:
+            return
+        self._is_committing = True
+        self._talk = self._commit()
+        self._resume()
+
+    def commit(self) -> None:
+        """Commit.
+
+        Raises:
+            FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
+        """
+        self.begin_commit()
+        while not self.has_ended:
+            if self._is_ready(None):
+                self._resume()
+        if self._failure is not None:
+            raise self._failure
+
+    def abandon(self) -> None:
+        """Undo it: what the server is doing is cancelled, and the connection thrown away if it is not free then."""
+        if self.has_ended:
+            return
+        self._talk = None
+        self._end(is_broken=self._pgconn.transaction_status == pq.TransactionStatus.ACTIVE)
+
+    def blockers(self, others: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
+        """Those of some others of this kind whose locks this one waits for, asked of the server by one of them."""
+        asked = next((each for each in others if isinstance(each, Attempt) and each.is_idle), None)
+        if asked is None:
+            return []
+        parameter = str(self._pgconn.backend_pid).encode()
+        result = asked._pgconn.exec_params(_BLOCKERS, [parameter])  # noqa: SLF001 - another of the same class
+        found = bytes(wire.first_value(result) or b"{}").decode().strip("{}")
+        pids = {int(pid) for pid in found.split(",") if pid}
+        return [each for each in others if isinstance(each, Attempt) and each._pgconn.backend_pid in pids]  # noqa: SLF001
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the connection waits for the next statement."""
+        return self._talk is None and not self.has_ended
+
+    # ---- one step
+
+    def _is_ready(self, timeout: float | None) -> bool:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._waits_to_send else 0)
+        self._selector.modify(self._pgconn.socket, events)
+        return bool(self._selector.select(timeout))
+
+    def _resume(self) -> None:
+        assert self._talk is not None  # noqa: S101 - whoever calls this has seen it
+        try:
+            self._waits_to_send = next(self._talk)
+        except StopIteration as done:
+            self._talk = None
+            if self._is_committing:
+                self._connection.commit()
+                self._end()
+            else:
+                self.refused = done.value
+                self.is_written = True
+        except BaseException as error:
+            self._talk = None
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _fail(self, error: BaseException) -> None:
+        fault = self._classify(error, self._connection)
+        is_lost = fault.kind is FaultKind.LOST
+        if self._is_committing:
+            fault = replace(fault, at_commit=True)
+            if is_lost or not isinstance(error, Exception):
+                is_lost = True
+                doubt = "COMMIT got no answer: the chunk may have been written or not"
+                fault = replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)
+        self._failure = FlushFailed(fault)
+        self._failure.__cause__ = error
+        is_busy = self._pgconn.transaction_status in {pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN}
+        self._end(is_broken=is_lost or is_busy)
+
+    def _commit(self) -> Generator[bool, None, None]:
+        status = pq.TransactionStatus(self._pgconn.transaction_status)
+        if status != pq.TransactionStatus.INTRANS:
+            raise BatchWriteError(f"the transaction is {status.name} where it should be ready to be committed")
+        (result,) = yield from wire.query(self._pgconn, b"COMMIT", self._raw.info.encoding)
+        if result.command_status != b"COMMIT":
+            raise BatchWriteError("the server answered COMMIT by a rollback")
+
+    def _end(self, *, is_broken: bool = False) -> None:
+        self.is_written = self.has_ended = True
+        self._selector.close()
+        if is_broken:
+            self._connection.invalidate()
+        self._give_back(self._connection)

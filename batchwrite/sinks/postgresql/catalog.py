@@ -1,0 +1,119 @@
+"""What the server says of a table, beyond what its SQLAlchemy definition does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection, Table
+
+_FACTS = """
+SELECT pg_catalog.json_build_object(
+  'kind', c.relkind,
+  'rules', c.relhasrules,
+  'row_security', pg_catalog.row_security_active(c.oid),
+  'triggers', EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+  'exclusions', EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid = c.oid AND x.contype = 'x'),
+  'columns', (
+    SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(
+      pg_catalog.format_type(a.atttypid, -1), a.atttypid::int8, a.attidentity = 'a', a.attnotnull))
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'unique', (
+    SELECT pg_catalog.json_agg(CASE WHEN i.indpred IS NULL AND i.indexprs IS NULL THEN (
+      SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) END)
+    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique),
+  'checks', (
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(pg_catalog.pg_get_expr(k.conbin, k.conrelid), (
+      SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey))))
+    FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'),
+  'references', (
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(f.confrelid::pg_catalog.regclass::text, (
+      SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, b.attname))
+      FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) AS pair (own, other)
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = pair.own
+      JOIN pg_catalog.pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = pair.other)))
+    FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f')
+)
+FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('{name}')
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerColumn:
+    """A column.
+
+    Attributes:
+        type_name: Its type without a length or precision: a cast to it cuts nothing off.
+        type_oid: Number of its type.
+        is_always_generated: Whether INSERT refuses any value for it (GENERATED ALWAYS AS IDENTITY).
+        is_not_null: Whether it cannot be NULL.
+    """
+
+    type_name: str
+    type_oid: int
+    is_always_generated: bool
+    is_not_null: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTable:
+    """A table.
+
+    Attributes:
+        copy_refusal: Why COPY cannot serve where INSERT can, if so.
+        has_triggers: Whether it has triggers of the user's.
+        has_odd_uniqueness: Whether rows may exclude each other in ways that columns alone do not tell: exclusion
+            constraints, unique indexes over expressions or over some of the rows.
+        columns: Its columns, by name.
+        unique: Sets of columns of its plain unique indexes.
+        checks: Its CHECK constraints: the expression and the columns.
+        references: Its foreign keys: the table referred to, as it is written in SQL, and pairs of column names.
+    """
+
+    copy_refusal: str | None
+    has_triggers: bool
+    has_odd_uniqueness: bool
+    columns: Mapping[str, ServerColumn]
+    unique: tuple[frozenset[str], ...]
+    checks: tuple[tuple[str, frozenset[str]], ...]
+    references: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+def look_up(connection: Connection, table: Table) -> ServerTable | None:
+    """What the server says of a table, or nothing where it has none of that name."""
+    name = connection.dialect.identifier_preparer.format_table(table).replace("'", "''")
+    facts = connection.exec_driver_sql(_FACTS.replace("{name}", name).replace("%", "%%")).scalar()
+    return None if facts is None else _server_table(facts)
+
+
+def _server_table(facts: dict[str, Any]) -> ServerTable:
+    unique = facts["unique"] or []
+    return ServerTable(
+        copy_refusal=_copy_refusal(facts),
+        has_triggers=facts["triggers"],
+        has_odd_uniqueness=facts["exclusions"] or None in unique,
+        columns={
+            name: ServerColumn(type_name=kind, type_oid=oid, is_always_generated=always, is_not_null=not_null)
+            for name, (kind, oid, always, not_null) in (facts["columns"] or {}).items()
+        },
+        unique=tuple(frozenset(columns) for columns in unique if columns),
+        checks=tuple((expression, frozenset(columns or ())) for expression, columns in facts["checks"] or ()),
+        references=tuple(
+            (parent, tuple((own, other) for own, other in pairs)) for parent, pairs in facts["references"] or ()
+        ),
+    )
+
+
+def _copy_refusal(facts: dict[str, Any]) -> str | None:
+    if facts["kind"] not in {"r", "p"}:
+        return "it is no plain table"
+    if facts["rules"]:
+        return "it has rules, which COPY passes by"
+    if facts["row_security"]:
+        return "row-level security applies to it, which COPY cannot keep"
+    return None

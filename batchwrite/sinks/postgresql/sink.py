@@ -1,0 +1,222 @@
+"""The sink for PostgreSQL through psycopg: COPY and set-based statements, on the way while the caller collects."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from psycopg.adapt import Transformer
+from sqlalchemy.exc import ProgrammingError
+
+from batchwrite.collector import Kind
+from batchwrite.errors import ItemRefused
+from batchwrite.faults import FlushFailed
+from batchwrite.planner import make_plan
+from batchwrite.sinks.postgresql import wire
+from batchwrite.sinks.postgresql.attempt import Attempt
+from batchwrite.sinks.postgresql.bulk import BulkWriter, Copied, Executed
+from batchwrite.sinks.postgresql.catalog import look_up
+from batchwrite.sinks.postgresql.rules import PostgresqlRules
+from batchwrite.sinks.postgresql.tables import FastTable
+from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
+from batchwrite.sinks.sql import FailedAt, SqlSink
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from sqlalchemy import Connection, Engine
+
+    from batchwrite.collector import Write
+    from batchwrite.faults import Fault
+    from batchwrite.sink import PendingWrite
+    from batchwrite.table import TableInfo
+
+_log = logging.getLogger("batchwrite")
+
+
+class PostgresqlSink(SqlSink):
+    """Writes chunks as texts where that is the same as SQLAlchemy's way, and in SQLAlchemy's way where not.
+
+    Args:
+        engine: The database, through psycopg.
+        owns_engine: Whether `close` disposes of the engine.
+    """
+
+    def __init__(self, engine: Engine, *, owns_engine: bool = False) -> None:
+        self._rules: PostgresqlRules
+        super().__init__(engine, PostgresqlRules(), owns_engine=owns_engine)
+        self._fast_tables: dict[TableInfo, FastTable] = {}
+        self._noted: set[tuple[str, str]] = set()
+
+    # ---- the sink
+
+    def begin(self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite]) -> PendingWrite | None:
+        """Begin to write all items; nothing where they must be written at once, or not before others have ended."""
+        if self.is_failing:
+            return None
+        if others and not all(write.kind is Kind.INSERT for writes in items for write in writes):
+            return None  # what changes rows must find those that the chunks before it have changed
+        try:
+            return self._bulk(items)
+        except FlushFailed:
+            return None  # to be written, and to fail, in its turn
+
+    def write(self, items: Sequence[Sequence[Write]]) -> None:
+        """Write all items or none, as few statements.
+
+        Raises:
+            FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
+        """
+        attempt = self._bulk(items) if not self.is_failing else None
+        if attempt is None:
+            super().write(items)
+            return
+        attempt.wait(lambda _attempt: None)
+        attempt.commit()
+
+    # ---- attempts
+
+    def _bulk(self, items: Sequence[Sequence[Write]]) -> Attempt | None:
+        """An attempt to write all items; nothing where that has to be left to SQLAlchemy.
+
+        Raises:
+            FlushFailed: It could not even begin.
+        """
+        plan = make_plan(items)
+        if plan.refusal:
+            raise FlushFailed(self._classified(ItemRefused(plan.refusal), None))
+        connection = self._begun()
+        try:
+            parts = self._writer(connection).parts(plan)
+        except NoFastPath as reason:
+            self._give_back(connection)
+            self._note_slow(plan.segments[0].steps[0].table, str(reason))
+            return None
+        except BaseException as error:
+            self._undo(connection)
+            self._give_back(connection)
+            if isinstance(error, Exception):
+                raise FlushFailed(self._classified(error, connection)) from error
+            raise
+        return Attempt(connection, self._talk(connection, parts), self._classified, self._give_back)
+
+    def _begun(self) -> Connection:
+        """A connection in a transaction of SQLAlchemy's, which the server may not know of yet."""
+        connection = self._connect()
+        try:
+            self._rules.begin(connection)
+            if not connection.in_transaction():
+                connection.begin()
+        except BaseException as error:
+            fault = self._classified(error, connection)
+            self._undo(connection)
+            self._give_back(connection)
+            if isinstance(error, Exception):
+                raise FlushFailed(fault) from error
+            raise
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        self._rules.end(connection)
+        connection.close()
+
+    def _writer(self, connection: Connection) -> BulkWriter:
+        raw: Any = connection.connection.dbapi_connection
+        if not trusts_adapters(raw):
+            raise NoFastPath("the connection adapts Python's own types in a way of its own")
+        return BulkWriter(
+            lambda info: self._fast_table(connection, info),
+            Transformer(raw),
+            self._statements.check_values,
+            self._note_slow,
+        )
+
+    def _fast_table(self, connection: Connection, info: TableInfo) -> FastTable:
+        table = self._fast_tables.get(info)
+        if table is None:
+            try:
+                server = look_up(connection, info.handle)
+            except ProgrammingError as error:  # a server that is PostgreSQL in name only
+                raise NoFastPath(f"its catalogue cannot be read ({type(error.orig).__name__})") from error
+            if server is None:
+                raise NoFastPath("the database does not know it")
+            table = self._fast_tables[info] = FastTable(info, server, connection.dialect)
+        return table
+
+    def _note_slow(self, info: TableInfo, reason: str) -> None:
+        """Log once a table why it is not written by COPY and the like."""
+        if (info.name, reason) not in self._noted:
+            self._noted.add((info.name, reason))
+            _log.warning(
+                "table %s is written in a slower way: %s",
+                info.name,
+                reason,
+                extra={"action": "slow_path", "table": info.name},
+            )
+
+    # ---- what is sent
+
+    def _talk(
+        self, connection: Connection, parts: Sequence[Copied | Executed]
+    ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
+        """Send the parts, in as few messages as their order allows."""
+        raw: Any = connection.connection.dbapi_connection
+        opening = self._opening(raw)
+        waiting: list[Executed] = []
+        for part in parts:
+            if isinstance(part, Executed):
+                waiting.append(part)
+                continue
+            if waiting:
+                yield from _execute(raw, opening, waiting)
+                opening, waiting = [], []
+            yield from _copy(raw, opening, part)
+            opening = []
+        if waiting:
+            yield from _execute(raw, opening, waiting)
+        return ()
+
+    def _opening(self, raw: Any) -> list[bytes]:
+        """What begins the transaction, unless something of the user's has begun it already."""
+        opening = []
+        if raw.pgconn.transaction_status == wire.IDLE:
+            opening.append(wire.begin(raw))
+        if self._rules.checks_late:
+            opening.append(b"SET CONSTRAINTS ALL IMMEDIATE")
+        return opening
+
+
+def _execute(raw: Any, opening: Sequence[bytes], parts: Sequence[Executed]) -> Generator[bool, None, None]:
+    statements = [*map(wire.Statement, opening), *[part.statement for part in parts]]
+    try:
+        results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding)
+    except wire.StatementFailed as error:
+        number = error.number - len(opening)
+        if number < 0:
+            raise _cause_of(error) from None
+        raise FailedAt(parts[number].table) from error.__cause__
+    for part, result in zip(parts, results[len(opening) :], strict=True):
+        if part.must_be_empty and result.ntuples:
+            refusal = ItemRefused(part.must_be_empty, table=part.table.name)
+            raise FailedAt(part.table) from refusal
+
+
+def _copy(raw: Any, opening: Sequence[bytes], part: Copied) -> Generator[bool, None, None]:
+    encoding = raw.info.encoding
+    try:
+        yield from wire.query(raw.pgconn, b"; ".join([*opening, part.sql]), encoding)
+        yield from wire.copy(raw.pgconn, part.pieces, encoding)
+    except wire.StatementFailed as error:
+        raise FailedAt(part.table) from error.__cause__
+    except NoFastPath as reason:
+        raise FailedAt(part.table) from ItemRefused(str(reason), table=part.table.name)
+    except (GeneratorExit, KeyboardInterrupt):
+        raise
+    except wire.LinkError:
+        raise
+    except Exception as error:
+        raise FailedAt(part.table) from error  # of a value: a bind processor has raised
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    return error.__cause__ or error

@@ -1,0 +1,137 @@
+"""One table as the fast path writes to it: which columns, as which texts, with what casts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batchwrite.collector import Kind
+from batchwrite.sinks.postgresql.texts import NoFastPath, TextColumn
+from batchwrite.sinks.statements import DefaultContext, has_expressions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import sqlalchemy
+    from psycopg.abc import Transformer
+    from sqlalchemy.engine import Dialect
+
+    from batchwrite.plan import Block
+    from batchwrite.sinks.postgresql.catalog import ServerTable
+    from batchwrite.sinks.postgresql.texts import Texts
+    from batchwrite.table import TableInfo
+
+
+class FastTable:
+    """Writes blocks of one table as texts.
+
+    Args:
+        info: The table.
+        server: What the server says of it.
+        dialect: The engine's dialect.
+
+    Attributes:
+        name: Its name as it is written in SQL.
+    """
+
+    def __init__(self, info: TableInfo, server: ServerTable, dialect: Dialect) -> None:
+        self.info = info
+        self.server = server
+        self._dialect = dialect
+        preparer = dialect.identifier_preparer
+        self._table: sqlalchemy.Table = info.handle
+        self.name = preparer.format_table(self._table)
+        self._quoted = {column.key: preparer.quote(column.name) for column in self._table.columns}
+        self._writers: dict[str, TextColumn] = {}
+
+    def quoted(self, column: str) -> str:
+        """A column's name as it is written in SQL."""
+        return self._quoted[column]
+
+    def cast(self, column: str) -> str:
+        """The type that a column's texts are cast to."""
+        name: str = self._server_column(column).type_name
+        return name
+
+    def is_always_generated(self, columns: Sequence[str]) -> bool:
+        """Whether one of some columns takes no value but by the database."""
+        return any(self._server_column(column).is_always_generated for column in columns)
+
+    def _server_column(self, column: str) -> Any:
+        found = self.server.columns.get(self._table.columns[column].name)
+        if found is None:
+            raise NoFastPath(f"the database has no column {column}")
+        return found
+
+    def texts_of(self, column: str, values: Sequence[Any], types: frozenset[type], transformer: Transformer) -> Texts:
+        """Values of one column as texts.
+
+        Raises:
+            NoFastPath: They cannot be written so.
+            Exception: Whatever a bind processor raises.
+        """
+        writer = self._writers.get(column)
+        if writer is None:
+            type_oid = self._server_column(column).type_oid
+            writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, type_oid)
+        return writer.texts(values, types, transformer)
+
+    # ---- what SQLAlchemy adds to rows
+
+    def with_defaults(self, block: Block) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...], dict[str, str]]:
+        """The columns and values of rows to be inserted, Python-side defaults among them, and those that are SQL.
+
+        Raises:
+            NoFastPath: A default can only be worked out by SQLAlchemy.
+            Exception: Whatever a default's function raises.
+        """
+        names, values = list(block.columns), list(block.values)
+        expressions: dict[str, str] = {}
+        for column in self._table.columns:
+            default: Any = column.default
+            if default is None or column.key in block.columns:
+                continue
+            if default.is_callable:
+                names.append(column.key)
+                values.append(tuple([default.arg(DefaultContext(write.values)) for write in block.writes]))
+            elif default.is_scalar:
+                names.append(column.key)
+                values.append((default.arg,) * len(block.writes))
+            else:
+                expressions[column.key] = self._sql_of(default)
+        return tuple(names), tuple(values), expressions
+
+    def touches(self, changed: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Columns that change whenever a row does, and what to, where a change does not name them.
+
+        Raises:
+            NoFastPath: It can only be worked out by SQLAlchemy.
+        """
+        for column in self._table.columns:
+            if column.onupdate is None or column.key in changed:
+                continue
+            yield column.key, self._sql_of(column.onupdate)
+
+    def _sql_of(self, default: Any) -> str:
+        if not default.is_clause_element or self.info.reads_rows(default.arg):
+            raise NoFastPath("it has defaults that only SQLAlchemy can work out")
+        text = str(default.arg.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True}))
+        if "%" in text:
+            raise NoFastPath("it has defaults that only SQLAlchemy can work out")
+        return text
+
+
+def require_fast(block: Block, *, is_ordered: bool) -> None:
+    """Check what does not depend on the table.
+
+    Raises:
+        NoFastPath: The writes of a block must be carried out one after the other, or are no data.
+    """
+    first = block.writes[0]
+    if is_ordered:
+        raise NoFastPath("its rows refer to each other, or change their own keys: they are written in their order")
+    if not block.columns and first.kind is not Kind.DELETE:
+        raise NoFastPath("rows give no value at all")
+    if has_expressions(block):
+        raise NoFastPath("rows hold SQL expressions")
+    if first.kind in {Kind.UPDATE, Kind.INCREMENT, Kind.DELETE} and not first.table.is_unique_key(first.key_columns):
+        raise NoFastPath(f"no unique key over {', '.join(first.key_columns)} is declared")

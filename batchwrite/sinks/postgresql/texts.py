@@ -1,0 +1,192 @@
+"""Values as the texts that PostgreSQL reads them from, a column at a time.
+
+Rows sent as texts must end up as SQLAlchemy's own INSERT would write them. There a value goes through the column's
+bind processor, is dumped by psycopg as a parameter of some type, and is cast to the column's. So a text may stand for
+it where that cast changes nothing: where psycopg declares no type or the column's own, or where the table below says
+that reading the text gives the same value. Anything else has no fast path.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import sqlalchemy
+from psycopg.adapt import PyFormat
+from sqlalchemy.types import TypeDecorator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from psycopg import Connection
+    from psycopg.abc import Transformer
+    from sqlalchemy.engine import Dialect
+
+    Texts = Sequence[str | None]
+
+
+class NoFastPath(Exception):
+    """Some rows cannot be sent as texts; the reason is the exception's text."""
+
+
+def _naive(value: Any) -> str:
+    if value.tzinfo is not None:
+        raise NoFastPath("times with a time zone are given for a column without one")
+    text: str = value.isoformat()
+    return text
+
+
+def _as_interval(value: timedelta) -> str:
+    # Signs everywhere: one IntervalStyle would take the first for the others' too.
+    return f"{value.days:+} days {value.seconds:+} seconds {value.microseconds:+} microseconds"
+
+
+def _as_bytea(value: bytes) -> str:
+    return "\\x" + value.hex()
+
+
+def _as_numeric(value: float) -> str:
+    return format(value, ".15g")  # what PostgreSQL's cast from double precision keeps. Source: float8_numeric()
+
+
+def _as_boolean(value: bool) -> str:
+    return "true" if value else "false"
+
+
+_INTEGERS: dict[type, Any] = {int: int.__repr__}
+_NUMBERS = _INTEGERS | {Decimal: Decimal.__str__, float: _as_numeric}
+_FLOATS = _INTEGERS | {Decimal: Decimal.__str__, float: float.__repr__}
+_TEXTS: dict[type, Any] = {int: int.__repr__}
+_SINGLE_PRECISION_BITS = 24
+
+_BUILT_IN = (int, str, bool, float, Decimal, bytes, date, datetime, time, timedelta, UUID)
+
+
+def _writers_for(kind: Any) -> dict[type, Callable[[Any], str]]:
+    """How values of a column's type are written, by their own type; what is not there goes through psycopg."""
+    if isinstance(kind, sqlalchemy.Float):
+        is_single = isinstance(kind, sqlalchemy.REAL) or (kind.precision or 53) <= _SINGLE_PRECISION_BITS
+        return _INTEGERS if is_single else _FLOATS
+    families: list[tuple[type, dict[type, Any]]] = [
+        (sqlalchemy.Integer, _INTEGERS),
+        (sqlalchemy.Numeric, _NUMBERS),
+        (sqlalchemy.Enum, {}),
+        (sqlalchemy.String, _TEXTS),
+        (sqlalchemy.Boolean, {bool: _as_boolean}),
+        (sqlalchemy.Date, {date: date.isoformat}),
+        (sqlalchemy.Time, {} if getattr(kind, "timezone", False) else {time: _naive}),
+        (sqlalchemy.Interval, {timedelta: _as_interval}),
+        (sqlalchemy.LargeBinary, {bytes: _as_bytea}),
+        (sqlalchemy.Uuid, {UUID: UUID.__str__}),
+    ]
+    if isinstance(kind, sqlalchemy.DateTime):
+        if kind.timezone:
+            return {datetime: datetime.isoformat, date: date.isoformat}
+        return {datetime: _naive, date: date.isoformat}
+    return next((writers for family, writers in families if isinstance(kind, family)), {})
+
+
+class TextColumn:
+    """Writes the values of one column.
+
+    Args:
+        column: The column.
+        dialect: The engine's dialect.
+        type_oid: Number of the column's type in the database.
+    """
+
+    def __init__(self, column: sqlalchemy.Column[Any], dialect: Dialect, type_oid: int) -> None:
+        kind = column.type.dialect_impl(dialect)
+        self._process = kind.bind_processor(dialect)
+        while isinstance(kind, TypeDecorator):
+            kind = kind.impl_instance.dialect_impl(dialect)
+        if isinstance(kind, sqlalchemy.LargeBinary) and not isinstance(column.type, TypeDecorator):
+            self._process = None  # it would only wrap the bytes for the driver
+        self._writers = _writers_for(kind)
+        self._type_oid = type_oid
+        has_expression = type(kind).bind_expression is not sqlalchemy.types.TypeEngine.bind_expression
+        self._refusal = f"the type of column {column.name} is written as an SQL expression" if has_expression else None
+        self._name = column.name
+
+    def texts(self, values: Sequence[Any], types: frozenset[type], transformer: Transformer) -> Texts:
+        """The values as texts, `None` for NULL.
+
+        Raises:
+            NoFastPath: A value cannot be written so.
+            Exception: Whatever a bind processor raises.
+        """
+        if self._refusal:
+            raise NoFastPath(self._refusal)
+        if self._process is not None:
+            values = list(map(self._process, values))
+            types = frozenset(map(type, values))
+        if types == {str}:
+            return values
+        if len(types) == 1:
+            (kind,) = types
+            if kind in self._writers:
+                return list(map(self._writers[kind], values))
+        return [self._text(value, transformer) for value in values]
+
+    def _text(self, value: Any, transformer: Transformer) -> str | None:
+        if value is None or type(value) is str:
+            return value
+        writer = self._writers.get(type(value))
+        if writer is not None:
+            return writer(value)
+        dumper = transformer.get_dumper(value, PyFormat.TEXT)
+        if dumper.oid not in {0, self._type_oid}:
+            raise NoFastPath(f"column {self._name} is given values of type {type(value).__name__}")
+        text = dumper.dump(value)
+        return None if text is None else bytes(text).decode(transformer.encoding)
+
+
+def trusts_adapters(connection: Connection[Any]) -> bool:
+    """Whether psycopg dumps the types that are written here in its own way, and not in one of the user's."""
+    adapters = connection.adapters
+    return all(adapters.get_dumper(kind, PyFormat.AUTO).__module__.startswith("psycopg") for kind in _BUILT_IN)
+
+
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def copy_rows(columns: Sequence[Texts]) -> str:
+    """Rows in COPY's text format."""
+    count, nulls = len(columns[0]), 0
+    written: list[Sequence[str]] = []
+    for texts in columns:
+        if None in texts:
+            nulls += texts.count(None)
+            written.append(["\\N" if text is None else text for text in texts])
+        else:
+            written.append(texts)  # type: ignore[arg-type]
+    rows = "\n".join(map("\t".join, zip(*written, strict=True))) + "\n"
+    is_plain = (
+        rows.count("\t") == count * (len(columns) - 1)
+        and rows.count("\n") == count
+        and rows.count("\\") == nulls
+        and "\r" not in rows
+    )
+    if is_plain:  # nothing to be escaped, told by four looks at all rows and not by one at each text
+        return rows
+    escaped = [["\\N" if text is None else text.translate(_COPY_ESCAPES) for text in texts] for texts in columns]
+    return "\n".join(map("\t".join, zip(*escaped, strict=True))) + "\n"
+
+
+def array_literal(texts: Texts) -> str:
+    """An array of texts, as PostgreSQL reads one.
+
+    Raises:
+        NoFastPath: A text holds a NUL, with which a parameter would end.
+    """
+    if None not in texts:
+        literal = '{"' + '","'.join(texts) + '"}'  # type: ignore[arg-type]
+        if literal.count('"') == 2 * len(texts) and "\\" not in literal and "\0" not in literal:
+            return literal
+    parts = ["NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts]
+    literal = "{" + ",".join(parts) + "}"
+    if "\0" in literal:
+        raise NoFastPath("a text holds a NUL character")
+    return literal

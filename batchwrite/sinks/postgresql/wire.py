@@ -1,0 +1,147 @@
+"""Talking to PostgreSQL through libpq without waiting: each conversation is a generator.
+
+A generator yields whenever it would have to wait: true where it waits to send as well as to receive, false where it
+waits to receive only. Whoever drives it resumes it when the socket is ready, so that the same conversation can go on
+while its caller does something else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg import errors, pq
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from psycopg.pq.abc import PGconn, PGresult
+
+IDLE = pq.TransactionStatus.IDLE
+LinkError = errors.OperationalError
+"""What psycopg raises where the connection is lost."""
+
+_FAILED = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED})
+
+
+class Statement(NamedTuple):
+    """A statement with its parameters, in text format; parameters stand for arrays of texts, or texts.
+
+    Attributes:
+        sql: The statement.
+        parameters: The parameters.
+    """
+
+    sql: bytes
+    parameters: Sequence[bytes | None] = ()
+
+
+class StatementFailed(Exception):
+    """A statement of a conversation was refused; the cause is psycopg's exception.
+
+    Attributes:
+        number: Position of the statement, from 0.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"statement {number} failed")
+        self.number = number
+
+
+def _flush(connection: PGconn) -> Generator[bool, None, None]:
+    """Send what libpq holds, taking in what the server sends: it may not read on before somebody takes that."""
+    while connection.flush():
+        yield True
+        connection.consume_input()
+
+
+def _next_result(connection: PGconn) -> Generator[bool, None, PGresult | None]:
+    while connection.is_busy():
+        yield False
+        connection.consume_input()
+    return connection.get_result()
+
+
+def _raise_if_failed(result: PGresult, number: int, encoding: str) -> None:
+    if result.status in _FAILED:
+        raise StatementFailed(number) from errors.error_from_result(result, encoding=encoding)
+
+
+def query(connection: PGconn, sql: bytes, encoding: str) -> Generator[bool, None, list[PGresult]]:
+    """Statements without parameters, in one message: all results, up to a COPY that begins.
+
+    Raises:
+        StatementFailed: The server refused one, and so left out those after it.
+    """
+    connection.send_query(sql)
+    yield from _flush(connection)
+    results: list[PGresult] = []
+    while (result := (yield from _next_result(connection))) is not None:
+        results.append(result)
+        if result.status == pq.ExecStatus.COPY_IN:
+            return results
+    for number, result in enumerate(results):
+        _raise_if_failed(result, number, encoding)
+    return results
+
+
+def copy(connection: PGconn, pieces: Iterable[bytes], encoding: str) -> Generator[bool, None, None]:
+    """The data of a COPY that has begun, to its end.
+
+    Raises:
+        StatementFailed: The server refused a row.
+    """
+    for piece in pieces:
+        connection.put_copy_data(piece)
+        yield from _flush(connection)
+    connection.put_copy_end()
+    yield from _flush(connection)
+    results: list[PGresult] = []
+    while (result := (yield from _next_result(connection))) is not None:
+        results.append(result)
+    for result in results:
+        _raise_if_failed(result, 0, encoding)
+
+
+def pipeline(
+    connection: PGconn, statements: Sequence[Statement], encoding: str
+) -> Generator[bool, None, list[PGresult]]:
+    """Statements sent one after the other without waiting for answers: one result each.
+
+    Raises:
+        StatementFailed: The server refused one, and so left out those after it.
+    """
+    connection.enter_pipeline_mode()
+    for sql, parameters in statements:
+        connection.send_query_params(sql, parameters)
+        yield from _flush(connection)
+    connection.pipeline_sync()
+    yield from _flush(connection)
+    results: list[PGresult] = []
+    while True:
+        result = yield from _next_result(connection)
+        if result is None:  # the end of one statement's results
+            continue
+        if result.status == pq.ExecStatus.PIPELINE_SYNC:
+            break
+        results.append(result)
+    connection.exit_pipeline_mode()
+    for number, result in enumerate(results):
+        _raise_if_failed(result, number, encoding)
+    return results
+
+
+def begin(connection: Any) -> bytes:
+    """The statement that begins a transaction as a psycopg connection is set to."""
+    words = ["BEGIN"]
+    if connection.isolation_level is not None:
+        words.append(f"ISOLATION LEVEL {connection.isolation_level.name.replace('_', ' ')}")
+    if connection.read_only is not None:
+        words.append("READ ONLY" if connection.read_only else "READ WRITE")
+    if connection.deferrable is not None:
+        words.append("DEFERRABLE" if connection.deferrable else "NOT DEFERRABLE")
+    return " ".join(words).encode()
+
+
+def first_value(result: PGresult) -> Any:
+    """The first column of the first row, as bytes, or nothing."""
+    return result.get_value(0, 0) if result.ntuples else None
