@@ -142,8 +142,8 @@ class Run:
         Raises:
             KeyboardInterrupt: At COMMIT; the chunk concerned is counted as unknown.
         """
-        self._flusher.submit(chunk)
         self._ready.popleft()
+        self._flusher.submit(chunk)
 
     def advance(self) -> None:
         """Do for the chunks on their way what can be done without waiting; raises as `flush` does."""
@@ -162,6 +162,7 @@ class Run:
         self.rest()
         while self._ready:
             self._flusher.leave(self._ready.popleft())
+        self._flusher.end()
         self._ended = self._clock()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 from bisect import bisect_left
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from batchwrite.attendant import Attendant
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.result import Abort, ItemFailure, Stage
 from batchwrite.tally import ChunkReport, Tally
@@ -41,6 +44,13 @@ class _Flight:
         self.pending: PendingWrite | None = None
         self.is_behind = False
 
+    def keep_only(self, count: int) -> None:
+        """Leave out all items but the first so many."""
+        if self.pending is not None:
+            self.pending.abandon()
+            self.pending = None
+        self.items = self.items[:count]
+
 
 class Flusher:
     """Takes the chunks of one run, in order, and says what became of each, in the same order.
@@ -56,6 +66,7 @@ class Flusher:
     Attributes:
         tally: The counts.
         abort: Why the run stopped early, once it has.
+        looks: How often the caller has looked after the chunks on their way.
     """
 
     def __init__(self, sink: Sink, settings: RunSettings) -> None:
@@ -65,6 +76,10 @@ class Flusher:
         self._reports: deque[ChunkReport] = deque()  # settled, not yet taken
         self.tally = Tally(settings.keep_failures)
         self.abort: Abort | None = None
+        self.looks = 0
+        self._lock = threading.RLock()  # between the caller's thread and the attendant's
+        self._attendant = Attendant(self)
+        self._raised: BaseException | None = None  # in the attendant's thread
 
     @property
     def is_busy(self) -> bool:
@@ -93,15 +108,22 @@ class Flusher:
         Raises:
             KeyboardInterrupt: At COMMIT; the chunk is counted as unknown.
         """
-        while len(self._flights) >= self._settings.workers:
-            self._settle()
-        if self.abort is not None:
-            self.leave(chunk)
-            return
-        flight = _Flight(chunk)
-        self._flights.append(flight)
-        while not self._begin(flight) and self._flights and flight.pending is None:
-            self._settle()
+        with self._looking():
+            while len(self._flights) >= max(self._settings.workers, 1) or (self._flights and self.abort is not None):
+                self._settle()
+            if self.abort is not None:
+                self.leave(chunk)
+                return
+            flight = _Flight(chunk)
+            self._flights.append(flight)
+            try:
+                while flight in self._flights and not (self._begin(flight) and self._settings.workers):
+                    self._settle()
+            except BaseException:
+                self._abandon_all()
+                raise
+        if self._flights:
+            self._attendant.call()
 
     def advance(self) -> None:
         """Do for the chunks on their way what can be done without waiting.
@@ -109,16 +131,17 @@ class Flusher:
         Raises:
             KeyboardInterrupt: See `submit`.
         """
-        for flight in tuple(self._flights):
-            pending = flight.pending
-            if pending is None:
-                return
-            pending.advance()
-            if flight is self._flights[0] and pending.is_written:
-                if self._may_commit_at_once(flight, pending):
-                    pending.begin_commit()
-                if pending.has_ended:
-                    self._settle()
+        with self._looking():
+            for flight in tuple(self._flights):
+                pending = flight.pending
+                if pending is None:
+                    return
+                pending.advance()
+                if flight is self._flights[0] and pending.is_written:
+                    if self._may_commit_at_once(flight, pending):
+                        pending.begin_commit()
+                    if pending.has_ended:
+                        self._settle()
 
     def _may_commit_at_once(self, flight: _Flight, pending: PendingWrite) -> bool:
         """Whether nothing that was refused can keep a part of the chunk from being committed."""
@@ -131,8 +154,31 @@ class Flusher:
         Raises:
             KeyboardInterrupt: See `submit`.
         """
-        while self._flights:
-            self._settle()
+        with self._looking():
+            while self._flights:
+                self._settle()
+
+    def end(self) -> None:
+        """Look after nothing any more."""
+        self._attendant.dismiss()
+
+    def settle_unless_looked_after(self, looks: int) -> None:
+        """Bring all chunks to their end, unless the caller has come by since so many looks; for the attendant."""
+        with self._lock:
+            try:
+                while self._flights and self.looks == looks and self._raised is None:
+                    self._settle()
+            except BaseException as error:  # noqa: BLE001 - it is the caller's, when it comes by
+                self._raised = error
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        self.looks += 1  # before the lock: the attendant leaves off as soon as somebody wants it
+        with self._lock:
+            raised, self._raised = self._raised, None
+            if raised is not None:
+                raise raised
+            yield
 
     # ---- one chunk
 
@@ -182,6 +228,9 @@ class Flusher:
     def _flush_once(self, flight: _Flight) -> ChunkReport:
         chunk = flight.chunk
         failures = _map_failures(chunk)
+        end = self._end_of_run(chunk, failures)
+        if end < len(chunk):  # mapping alone has ended the run
+            flight.keep_only(bisect_left(flight.positions, end))
 
         def refuse(number: int, fault: Fault) -> int:
             position = flight.positions[number]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from batchwrite.result import BatchResult, ItemOutcome
     from batchwrite.tally import ChunkReport
 
+# More connections than this keep no database busier.
+_MOST_WORKERS = 64
+
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Item = TypeVar("Item")
 
@@ -61,6 +64,11 @@ class BatchWriter:
         max_failure_ratio: Share of failed items, from 0 to 1, that a run survives; looked at after each chunk.
         keep_failures: Most failures that a result holds; the counts are exact past that.
         retry: When to replay a chunk that the weather has undone.
+        workers: Most chunks on their way, each on a connection of its own, while the next is collected. Chunks are
+            committed in their order, and writes whose order matters keep it: a chunk that does more than insert
+            waits for those before it. 0 writes each chunk before anything more is read or mapped, so that a map
+            function finds all rows of the chunks before in the database. Only PostgreSQL through psycopg has chunks
+            on their way; with other databases this makes no difference.
 
     Raises:
         ConfigurationError: An argument is out of range, or the URL cannot be used.
@@ -79,6 +87,7 @@ class BatchWriter:
         max_failure_ratio: float | None = None,
         keep_failures: int = 1_000,
         retry: RetryPolicy | None = None,
+        workers: int = 1,
     ) -> None:
         if on_failure not in {"continue", "stop"}:
             raise ConfigurationError('on_failure must be "continue" or "stop"')
@@ -88,6 +97,8 @@ class BatchWriter:
             max_failures = 0
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise ConfigurationError(f"retry must be a RetryPolicy, not a {type(retry).__name__}")
+        if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= _MOST_WORKERS:
+            raise ConfigurationError(f"workers must be a whole number from 0 to {_MOST_WORKERS}")
         if keep_failures < 0:
             raise ConfigurationError("keep_failures must be at least 0")
         self._settings = RunSettings(
@@ -95,6 +106,7 @@ class BatchWriter:
             policy=FailurePolicy(most=max_failures, ratio=max_failure_ratio),
             retry=retry or RetryPolicy(),
             keep_failures=keep_failures,
+            workers=workers,
         )
         if isinstance(database, Engine):
             self._sink = sink_for(database)

@@ -192,7 +192,8 @@ def test_a_table_that_goes_missing_leaves_what_was_written(database):
 
     rows = [{"id": number} for number in range(1, 7)]
     result = BatchWriter(database, chunk_size=2).run(rows, map_item)
-    assert (result.written, result.failed, result.unattempted) == (2, 0, 2)
+    assert (result.written, result.failed) == (2, 0)
+    assert result.unattempted == result.received - 2
 
 
 def test_a_key_without_a_unique_constraint_ends_the_run(database):

@@ -1,7 +1,9 @@
 """The table, the map function and the looks at a result that the tests of the writer share."""
 
 import contextlib
+import itertools
 import json
+import logging
 import signal
 import threading
 
@@ -69,20 +71,30 @@ def failing_after(items, error):
 
 
 @contextlib.contextmanager
-def on_statement(engine, word, action):
-    """Do something before the first statement that contains a word."""
+def on_statement(engine, word, action, number=1):
+    """Do something before the first (second, ...) statement that contains a word."""
     done = threading.Event()
+    seen = itertools.count(1)
 
     def before(connection, cursor, statement, parameters, context, executemany):
-        if word in statement and not done.is_set():
+        if word in statement and not done.is_set() and next(seen) == number:
             done.set()
             action()
 
+    class Sent(logging.Handler):  # what goes past SQLAlchemy
+        def emit(self, record):
+            before(None, None, record.getMessage(), None, None, None)
+
+    log, handler = logging.getLogger("batchwrite.sql"), Sent()
     event.listen(engine, "before_cursor_execute", before)
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
     try:
         yield done
     finally:
         event.remove(engine, "before_cursor_execute", before)
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
 
 
 def interrupt():

@@ -87,8 +87,9 @@ def test_ctrl_c_twice_in_the_middle_of_a_flush_undoes_the_chunk(database, items)
 
 def test_ctrl_c_in_the_fallback_lets_the_chunk_end(database):
     with on_statement(database, "SAVEPOINT", interrupt), pytest.raises(RunInterrupted) as caught:
-        BatchWriter(database, chunk_size=2).run([1, -2, 3, 4], write_one)
-    assert counts(accounted(caught.value.result, database)) == (1, 1, 0, 0, 0)
+        BatchWriter(database, chunk_size=2).run([1, -2, 3, 4, 5, 6], write_one)
+    result = accounted(caught.value.result, database)
+    assert counts(result)[:2] in {(1, 1), (3, 1)}  # the chunk behind it may be on its way already
 
 
 def test_ctrl_c_while_the_last_chunk_is_flushed_still_ends_the_run(database):
@@ -117,7 +118,7 @@ def test_an_interrupt_at_commit_is_raised_and_the_chunk_unknown(database):
     finally:
         event.remove(database, "commit", at_commit)
     result = caught.value.result
-    assert counts(result) == (0, 0, 0, 0, 2)
+    assert (result.unknown, result.written, result.failed) == (2, 0, 0)
     assert (result.status, result.abort.reason) == (Status.UNKNOWN, "interrupted")
 
 

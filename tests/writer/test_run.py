@@ -99,7 +99,8 @@ def test_map_is_called_once_an_item_in_order_even_when_chunks_fall_back(database
     assert seen == [1, -2, 3, -4, 5]
 
 
-def test_input_is_read_no_further_ahead_than_a_chunk(database):
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_input_is_read_no_further_ahead_than_a_chunk_beside_those_on_their_way(database, workers):
     ahead = []
 
     def source():
@@ -107,8 +108,8 @@ def test_input_is_read_no_further_ahead_than_a_chunk(database):
             ahead.append(number - len(ids(database)))
             yield number
 
-    BatchWriter(database, chunk_size=3).run(source(), write_one)
-    assert max(ahead) == 2
+    BatchWriter(database, chunk_size=3, workers=workers).run(source(), write_one)
+    assert max(ahead) <= 2 + 3 * workers
 
 
 def test_an_item_is_whole_across_tables(engine, created):
@@ -160,12 +161,12 @@ def test_a_run_inside_map_is_a_run_of_its_own(database):
     assert ids(database) == [1, 2, 101, 102]
 
 
-def test_map_may_look_at_the_database(database):
+def test_map_finds_all_chunks_before_in_the_database_without_workers(database):
     def map_item(item, out):
         assert len(ids(database)) == item
         write_one(item, out)
 
-    assert BatchWriter(database, chunk_size=1).run(range(3), map_item).written == 3
+    assert BatchWriter(database, chunk_size=1, workers=0).run(range(3), map_item).written == 3
 
 
 def test_a_url_gives_the_writer_an_engine_of_its_own(tmp_path):

@@ -73,7 +73,7 @@ def test_outcomes_and_counts_agree_even_if_the_stream_is_stopped(
 
 
 def test_a_stream_that_is_not_read_to_its_end_counts_the_rest(database):
-    stream = BatchWriter(database, chunk_size=2).stream(range(10), write_one)
+    stream = BatchWriter(database, chunk_size=2, workers=0).stream(range(10), write_one)
     next(stream)
     assert counts(accounted(stream.result, database)) == (2, 0, 0, 0, 0)
     del stream
@@ -96,7 +96,7 @@ def test_a_stream_raises_after_the_outcomes_of_all_items_received(database):
 
 
 def test_a_keyboard_interrupt_in_the_consumer_leaves_right_counts(database):
-    stream = BatchWriter(database, chunk_size=2).stream(range(10), write_one)
+    stream = BatchWriter(database, chunk_size=2, workers=0).stream(range(10), write_one)
     with contextlib.suppress(KeyboardInterrupt):
         for outcome in stream:
             if outcome.index == 2:

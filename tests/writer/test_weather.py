@@ -1,13 +1,10 @@
 """Connections that are lost, at any moment."""
 
-import itertools
-
 import pytest
 from items import AT_ONCE, METADATA, accounted, counts, ids, on_statement, write_one
 from sqlalchemy import (
     NullPool,
     create_engine,
-    event,
     text,
 )
 
@@ -66,14 +63,14 @@ def test_savepoints_are_seen_by_the_test_above(postgres):
 @pytest.fixture
 def killed_at_second_commit(postgres, killer):
     """The connection is killed when everything is written and COMMIT is about to be sent."""
-    commits = itertools.count(1)
-    event.listen(postgres, "commit", lambda _connection: killer() if next(commits) == 2 else None)
+    with on_statement(postgres, "COMMIT", killer, number=2):
+        yield
 
 
 @pytest.mark.usefixtures("killed_at_second_commit")
 def test_a_commit_without_an_answer_makes_a_chunk_unknown(postgres):
     result = BatchWriter(postgres, chunk_size=2, retry=AT_ONCE).run([1, 2, 3, "x", 5, 6], write_one)
-    assert counts(accounted(result, postgres)) == (2, 1, 0, 0, 1)
+    assert counts(accounted(result, postgres)) == (2, 1, 0, result.received - 4, 1)
     assert (result.status, result.abort.reason) == (Status.UNKNOWN, "in_doubt")
     assert result.chunks == 1
 
@@ -93,7 +90,7 @@ def test_a_server_that_is_gone_leaves_the_rest_unattempted(own_postgres):
             own_postgres.stop("immediate")
         write_one(item, out)
 
-    result = BatchWriter(engine, chunk_size=2, retry=AT_ONCE).run(range(6), map_item)
+    result = BatchWriter(engine, chunk_size=2, retry=AT_ONCE, workers=0).run(range(6), map_item)
     assert counts(result) == (2, 0, 0, 2, 0)
     assert (result.status, result.abort.reason) == (Status.ABORTED, "lost")
     own_postgres.start()

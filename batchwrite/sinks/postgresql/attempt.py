@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # How long somebody who waits for an attempt does so before looking whether another of ours holds it up.
 _SECONDS_BEFORE_A_LOOK = 0.05
 
+_SECONDS_TO_CANCEL = 5.0
+
+_FREE = frozenset({pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR})
+
 _BLOCKERS = b"SELECT pg_catalog.pg_blocking_pids($1::int4)"
 
 Talk = "Generator[bool, None, Sequence[tuple[int, Fault]]]"
@@ -92,6 +96,13 @@ class Attempt:
         """Send COMMIT; the answer comes in its time."""
         if self._is_committing or self._failure is not None:
             return
+        if self._is_ready_to_read():
+            # Nothing is to come: the server has ended the connection, and with it the transaction. Known before
+            # COMMIT is sent, that is no doubt.
+            self._talk = self._listen()
+            self._resume()
+            if self._failure is not None:
+                return
         self._is_committing = True
         self._talk = self._commit()
         self._resume()
@@ -114,7 +125,10 @@ class Attempt:
         if self.has_ended:
             return
         self._talk = None
-        self._end(is_broken=self._pgconn.transaction_status == pq.TransactionStatus.ACTIVE)
+        is_busy = self._is_busy()
+        if is_busy:  # a statement that waits for a lock would not notice that nobody is there any more
+            self._raw.cancel_safe(timeout=_SECONDS_TO_CANCEL)
+        self._end(is_broken=is_busy)
 
     def blockers(self, others: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
         """Those of some others of this kind whose locks this one waits for, asked of the server by one of them."""
@@ -132,6 +146,20 @@ class Attempt:
         """Whether the connection waits for the next statement."""
         return self._talk is None and not self.has_ended
 
+    def _is_busy(self) -> bool:
+        """Whether the connection is in the middle of something, and so can begin nothing else."""
+        is_free = self._pgconn.transaction_status in _FREE
+        return not is_free or self._pgconn.pipeline_status != pq.PipelineStatus.OFF
+
+    def _is_ready_to_read(self) -> bool:
+        self._selector.modify(self._pgconn.socket, selectors.EVENT_READ)
+        return bool(self._selector.select(0))
+
+    def _listen(self) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
+        self._pgconn.consume_input()
+        return self.refused
+        yield  # a generator like the others
+
     # ---- one step
 
     def _is_ready(self, timeout: float | None) -> bool:
@@ -146,30 +174,36 @@ class Attempt:
         except StopIteration as done:
             self._talk = None
             if self._is_committing:
-                self._connection.commit()
-                self._end()
+                self._leave_transaction()
             else:
                 self.refused = done.value
                 self.is_written = True
         except BaseException as error:
             self._talk = None
             self._fail(error)
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) and not self._is_committing:
                 raise
 
-    def _fail(self, error: BaseException) -> None:
+    def _leave_transaction(self) -> None:
+        """Tell SQLAlchemy, and whoever listens there, that the transaction is committed."""
+        try:
+            self._connection.commit()
+        except BaseException as error:  # noqa: BLE001 - `commit` raises what becomes of it
+            self._fail(error, is_committed=True)
+        else:
+            self._end()
+
+    def _fail(self, error: BaseException, *, is_committed: bool = False) -> None:
         fault = self._classify(error, self._connection)
-        is_lost = fault.kind is FaultKind.LOST
+        is_lost = fault.kind is FaultKind.LOST or not isinstance(error, Exception) or is_committed
         if self._is_committing:
             fault = replace(fault, at_commit=True)
-            if is_lost or not isinstance(error, Exception):
-                is_lost = True
+            if is_lost:
                 doubt = "COMMIT got no answer: the chunk may have been written or not"
                 fault = replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)
         self._failure = FlushFailed(fault)
         self._failure.__cause__ = error
-        is_busy = self._pgconn.transaction_status in {pq.TransactionStatus.ACTIVE, pq.TransactionStatus.UNKNOWN}
-        self._end(is_broken=is_lost or is_busy)
+        self._end(is_broken=is_lost or self._is_busy())
 
     def _commit(self) -> Generator[bool, None, None]:
         status = pq.TransactionStatus(self._pgconn.transaction_status)

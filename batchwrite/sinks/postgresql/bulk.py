@@ -11,10 +11,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchwrite.collector import Kind
+from batchwrite.errors import ItemRefused
 from batchwrite.plan import sorted_by_key
 from batchwrite.sinks.postgresql.tables import require_fast
 from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal, copy_rows
 from batchwrite.sinks.postgresql.wire import Statement
+from batchwrite.sinks.sql import FailedAt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -105,11 +107,16 @@ class BulkWriter:
 
     def _part(self, block: Block) -> Copied | Executed:
         kind = block.writes[0].kind
-        if kind is Kind.INSERT:
-            return self._insert(block)
-        if kind is Kind.UPSERT:
-            return self._upsert(block)
-        return self._change(block)
+        try:
+            if kind is Kind.INSERT:
+                return self._insert(block)
+            if kind is Kind.UPSERT:
+                return self._upsert(block)
+            return self._change(block)
+        except (NoFastPath, ItemRefused):
+            raise
+        except Exception as error:
+            raise FailedAt(block.table) from error  # of a value: its conversion has raised
 
     # ---- inserts
 

@@ -93,10 +93,10 @@ class PostgresqlSink(SqlSink):
             self._note_slow(plan.segments[0].steps[0].table, str(reason))
             return None
         except BaseException as error:
-            self._undo(connection)
+            fault = self._classified(error, connection)
             self._give_back(connection)
             if isinstance(error, Exception):
-                raise FlushFailed(self._classified(error, connection)) from error
+                raise FlushFailed(fault) from error
             raise
         return Attempt(connection, self._talk(connection, parts), self._classified, self._give_back)
 
@@ -109,7 +109,6 @@ class PostgresqlSink(SqlSink):
                 connection.begin()
         except BaseException as error:
             fault = self._classified(error, connection)
-            self._undo(connection)
             self._give_back(connection)
             if isinstance(error, Exception):
                 raise FlushFailed(fault) from error
@@ -117,6 +116,8 @@ class PostgresqlSink(SqlSink):
         return connection
 
     def _give_back(self, connection: Connection) -> None:
+        if connection.in_transaction():
+            self._undo(connection)
         self._rules.end(connection)
         connection.close()
 

@@ -102,7 +102,8 @@ class TextColumn:
         self._process = kind.bind_processor(dialect)
         while isinstance(kind, TypeDecorator):
             kind = kind.impl_instance.dialect_impl(dialect)
-        if isinstance(kind, sqlalchemy.LargeBinary) and not isinstance(column.type, TypeDecorator):
+        self._is_binary = isinstance(kind, sqlalchemy.LargeBinary)
+        if self._is_binary and not isinstance(column.type, TypeDecorator):
             self._process = None  # it would only wrap the bytes for the driver
         self._writers = _writers_for(kind)
         self._type_oid = type_oid
@@ -122,6 +123,8 @@ class TextColumn:
         if self._process is not None:
             values = list(map(self._process, values))
             types = frozenset(map(type, values))
+        if self._is_binary and str in types:
+            raise NoFastPath(f"column {self._name} of bytes is given texts")
         if types == {str}:
             return values
         if len(types) == 1:

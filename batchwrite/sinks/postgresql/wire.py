@@ -7,6 +7,7 @@ while its caller does something else.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import errors, pq
@@ -21,6 +22,15 @@ LinkError = errors.OperationalError
 """What psycopg raises where the connection is lost."""
 
 _FAILED = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED})
+
+
+_log = logging.getLogger("batchwrite.sql")
+
+
+def _note(sql: bytes) -> None:
+    """Log a statement that SQLAlchemy's own log does not see. Names stand in it, values do not."""
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("%s", sql.decode(errors="replace"), extra={"action": "statement"})
 
 
 class Statement(NamedTuple):
@@ -57,7 +67,15 @@ def _flush(connection: PGconn) -> Generator[bool, None, None]:
 def _next_result(connection: PGconn) -> Generator[bool, None, PGresult | None]:
     while connection.is_busy():
         yield False
-        connection.consume_input()
+        try:
+            connection.consume_input()
+        except errors.OperationalError:
+            last = connection.get_result()  # a server that ends a connection says why before it does
+            while last is not None and last.status == pq.ExecStatus.COMMAND_OK:
+                last = connection.get_result()
+            if last is not None and last.error_field(pq.DiagnosticField.SQLSTATE):
+                return last
+            raise
     return connection.get_result()
 
 
@@ -72,6 +90,7 @@ def query(connection: PGconn, sql: bytes, encoding: str) -> Generator[bool, None
     Raises:
         StatementFailed: The server refused one, and so left out those after it.
     """
+    _note(sql)
     connection.send_query(sql)
     yield from _flush(connection)
     results: list[PGresult] = []
@@ -112,15 +131,21 @@ def pipeline(
     """
     connection.enter_pipeline_mode()
     for sql, parameters in statements:
+        _note(sql)
         connection.send_query_params(sql, parameters)
         yield from _flush(connection)
     connection.pipeline_sync()
     yield from _flush(connection)
     results: list[PGresult] = []
+    is_between = True  # the results of two statements, where nothing more would mean that the connection is dead
     while True:
         result = yield from _next_result(connection)
-        if result is None:  # the end of one statement's results
+        if result is None:
+            if is_between:
+                raise errors.OperationalError("the connection ended in the middle of a pipeline")
+            is_between = True
             continue
+        is_between = False
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             break
         results.append(result)
