@@ -10,6 +10,7 @@ from test_promises import compare
 from batchwrite import planner
 from batchwrite.collector import Kind
 from batchwrite.plan import Plan, Segment
+from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.sql import SqlSink
 
 
@@ -57,8 +58,8 @@ class WritesLaterItemsFirst(SqlSink):
 class IgnoresMissingRows(SqlSink):
     """An update of a row that does not exist is taken for done."""
 
-    def __init__(self, engine):
-        super().__init__(engine)
+    def __init__(self, engine, rules):
+        super().__init__(engine, rules)
         self._statements._require_rows = lambda connection, statement, writes, parameters: connection.execute(
             statement, parameters
         )
@@ -114,7 +115,7 @@ def test_a_planted_bug_is_found(shared_engine, created, bug):
     )
     @given(data=st.data())
     def compared(data):
-        compare(shared_engine, created, data, sink=bug)
+        compare(shared_engine, created, data, sink=lambda engine: bug(engine, sink_for(engine)._rules))
 
     with pytest.raises(AssertionError, match="assert"):
         compared()

@@ -183,7 +183,7 @@ class Statements:
     def _change(self, connection: Connection, block: Block) -> None:
         rows, names = block.writes, block.columns
         if has_expressions(block):
-            self._note_slow(block, "values are SQL expressions")
+            self._note_slow(block, "rows hold SQL expressions")
             for write in rows:
                 changes = _by_column(write.table.handle, write.values)
                 statement = sqlalchemy.update(write.table.handle).where(_matches(write.table.handle, write))
@@ -241,7 +241,7 @@ class Statements:
             raise ItemRefused("a row to be changed does not exist", table=first.table.name)
         if len(writes) > 1:
             reason = "the number of rows hit cannot be told for many keys at once"
-            self._note(first.table.name, f"{reason}: no unique key over {', '.join(first.key_columns)} is declared")
+            self.note_slow(first.table, f"{reason}: no unique key over {', '.join(first.key_columns)} is declared")
         for position, write in enumerate(writes):
             if not is_unique and write.kind is Kind.INCREMENT:
                 self._refuse_several(connection, write)  # those that are NULL would not be counted below
@@ -309,14 +309,17 @@ class Statements:
 
     def _note_slow(self, block: Block, reason: str) -> None:
         if len(block.writes) > 1:
-            self._note(block.table.name, reason)
+            self.note_slow(block.table, reason)
 
-    def _note(self, table: str, reason: str) -> None:
+    def note_slow(self, table: TableInfo, reason: str) -> None:
         """Log once a table why a slower way is taken."""
-        if (table, reason) not in self._noted:
-            self._noted.add((table, reason))
+        if (table.name, reason) not in self._noted:
+            self._noted.add((table.name, reason))
             _log.warning(
-                "table %s is written row by row: %s", table, reason, extra={"action": "slow_path", "table": table}
+                "table %s is written in a slower way: %s",
+                table.name,
+                reason,
+                extra={"action": "slow_path", "table": table.name},
             )
 
 

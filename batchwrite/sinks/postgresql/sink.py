@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from psycopg.adapt import Transformer
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from batchwrite.sink import PendingWrite
     from batchwrite.table import TableInfo
 
-_log = logging.getLogger("batchwrite")
-
 
 class PostgresqlSink(SqlSink):
     """Writes chunks as texts where that is the same as SQLAlchemy's way, and in SQLAlchemy's way where not.
@@ -46,7 +43,6 @@ class PostgresqlSink(SqlSink):
         self._rules: PostgresqlRules
         super().__init__(engine, PostgresqlRules(), owns_engine=owns_engine)
         self._fast_tables: dict[TableInfo, FastTable] = {}
-        self._noted: set[tuple[str, str]] = set()
 
     # ---- the sink
 
@@ -90,7 +86,7 @@ class PostgresqlSink(SqlSink):
             parts = self._writer(connection).parts(plan)
         except NoFastPath as reason:
             self._give_back(connection)
-            self._note_slow(plan.segments[0].steps[0].table, str(reason))
+            self._statements.note_slow(plan.segments[0].steps[0].table, str(reason))
             return None
         except BaseException as error:
             fault = self._classified(error, connection)
@@ -129,7 +125,7 @@ class PostgresqlSink(SqlSink):
             lambda info: self._fast_table(connection, info),
             Transformer(raw),
             self._statements.check_values,
-            self._note_slow,
+            self._statements.note_slow,
         )
 
     def _fast_table(self, connection: Connection, info: TableInfo) -> FastTable:
@@ -143,17 +139,6 @@ class PostgresqlSink(SqlSink):
                 raise NoFastPath("the database does not know it")
             table = self._fast_tables[info] = FastTable(info, server, connection.dialect)
         return table
-
-    def _note_slow(self, info: TableInfo, reason: str) -> None:
-        """Log once a table why it is not written by COPY and the like."""
-        if (info.name, reason) not in self._noted:
-            self._noted.add((info.name, reason))
-            _log.warning(
-                "table %s is written in a slower way: %s",
-                info.name,
-                reason,
-                extra={"action": "slow_path", "table": info.name},
-            )
 
     # ---- what is sent
 

@@ -85,19 +85,24 @@ class FastTable:
             Exception: Whatever a default's function raises.
         """
         names, values = list(block.columns), list(block.values)
-        expressions: dict[str, str] = {}
-        for column in self._table.columns:
-            default: Any = column.default
-            if default is None or column.key in block.columns:
-                continue
+        missing: dict[str, Any] = {
+            column.key: column.default
+            for column in self._table.columns
+            if column.default is not None and column.key not in block.columns
+        }
+        # These first: a function must not be called in vain.
+        expressions = {
+            name: self._sql_of(default)
+            for name, default in missing.items()
+            if not (default.is_callable or default.is_scalar)
+        }
+        for name, default in missing.items():
             if default.is_callable:
-                names.append(column.key)
+                names.append(name)
                 values.append(tuple([default.arg(DefaultContext(write.values)) for write in block.writes]))
             elif default.is_scalar:
-                names.append(column.key)
+                names.append(name)
                 values.append((default.arg,) * len(block.writes))
-            else:
-                expressions[column.key] = self._sql_of(default)
         return tuple(names), tuple(values), expressions
 
     def touches(self, changed: Sequence[str]) -> Iterator[tuple[str, str]]:

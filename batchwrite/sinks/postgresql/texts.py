@@ -88,6 +88,11 @@ def _writers_for(kind: Any) -> dict[type, Callable[[Any], str]]:
     return next((writers for family, writers in families if isinstance(kind, family)), {})
 
 
+def _has_bind_expression(kind: Any) -> bool:
+    own = type(kind).bind_expression
+    return own not in {sqlalchemy.types.TypeEngine.bind_expression, TypeDecorator.bind_expression}
+
+
 class TextColumn:
     """Writes the values of one column.
 
@@ -100,6 +105,7 @@ class TextColumn:
     def __init__(self, column: sqlalchemy.Column[Any], dialect: Dialect, type_oid: int) -> None:
         kind = column.type.dialect_impl(dialect)
         self._process = kind.bind_processor(dialect)
+        has_expression = _has_bind_expression(column.type)
         while isinstance(kind, TypeDecorator):
             kind = kind.impl_instance.dialect_impl(dialect)
         self._is_binary = isinstance(kind, sqlalchemy.LargeBinary)
@@ -107,7 +113,7 @@ class TextColumn:
             self._process = None  # it would only wrap the bytes for the driver
         self._writers = _writers_for(kind)
         self._type_oid = type_oid
-        has_expression = type(kind).bind_expression is not sqlalchemy.types.TypeEngine.bind_expression
+        has_expression = has_expression or _has_bind_expression(kind)
         self._refusal = f"the type of column {column.name} is written as an SQL expression" if has_expression else None
         self._name = column.name
 

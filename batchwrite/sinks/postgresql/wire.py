@@ -24,6 +24,8 @@ LinkError = errors.OperationalError
 _FAILED = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED})
 
 
+_MOST_RESULTS_BEFORE_LAST_WORDS = 100
+
 _log = logging.getLogger("batchwrite.sql")
 
 
@@ -70,13 +72,20 @@ def _next_result(connection: PGconn) -> Generator[bool, None, PGresult | None]:
         try:
             connection.consume_input()
         except errors.OperationalError:
-            last = connection.get_result()  # a server that ends a connection says why before it does
-            while last is not None and last.status == pq.ExecStatus.COMMAND_OK:
-                last = connection.get_result()
-            if last is not None and last.error_field(pq.DiagnosticField.SQLSTATE):
-                return last
-            raise
+            last_words = _last_words(connection)
+            if last_words is None:
+                raise
+            return last_words
     return connection.get_result()
+
+
+def _last_words(connection: PGconn) -> PGresult | None:
+    """What a server has said before it ended the connection."""
+    for _ in range(_MOST_RESULTS_BEFORE_LAST_WORDS):
+        result = connection.get_result()
+        if result is not None and result.error_field(pq.DiagnosticField.SQLSTATE):
+            return result
+    return None
 
 
 def _raise_if_failed(result: PGresult, number: int, encoding: str) -> None:
