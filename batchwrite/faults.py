@@ -250,24 +250,53 @@ def _from_refusal(error: ItemRefused) -> Fault:
 
 
 def _from_sqlstate(error: BaseException, sqlstate: str) -> Fault:
-    kind = SQLSTATE_KINDS.get(sqlstate) or SQLSTATE_CLASS_KINDS.get(sqlstate[:2], FaultKind.ITEM)
     diagnostics: Any = getattr(error, "diag", None)
-    primary = getattr(diagnostics, "message_primary", None)
-    message = _PLAIN_WORDS.get(sqlstate)
-    if message is None:
-        # RAISE lets a function choose any code, and write any value into the text.
-        is_raised = getattr(diagnostics, "source_function", None) == "exec_stmt_raise"
-        shown = primary if sqlstate[:2] in _SHOWN_CLASSES and not is_raised else None
-        message = _one_line(shown) or _spell(type(error).__name__)
-    return Fault(
-        kind=kind,
-        error_type=type(error).__name__,
-        message=message,
-        sqlstate=sqlstate,
+    # RAISE lets a function choose any code, and write any value into the text.
+    is_raised = getattr(diagnostics, "source_function", None) == "exec_stmt_raise"
+    return reported_fault(
+        sqlstate,
+        type(error).__name__,
+        shown=None if is_raised else getattr(diagnostics, "message_primary", None),
         table=getattr(diagnostics, "table_name", None),
         column=getattr(diagnostics, "column_name", None),
         constraint=getattr(diagnostics, "constraint_name", None),
         detail=str(error),
+    )
+
+
+def reported_fault(
+    sqlstate: str,
+    error_type: str,
+    *,
+    shown: str | None = None,
+    table: str | None,
+    column: str | None,
+    constraint: str | None,
+    detail: str,
+) -> Fault:
+    """The fault that a PostgreSQL server reports by a code.
+
+    Args:
+        sqlstate: The code.
+        error_type: Name of the exception that stands for it.
+        shown: The server's words, where they are its own; quoted only for codes whose texts hold no row's values.
+        table: The table that the report names.
+        column: The column that it names.
+        constraint: The constraint that it names.
+        detail: All of the report.
+    """
+    message = _PLAIN_WORDS.get(sqlstate)
+    if message is None:
+        message = _one_line(shown if sqlstate[:2] in _SHOWN_CLASSES else None) or _spell(error_type)
+    return Fault(
+        kind=SQLSTATE_KINDS.get(sqlstate) or SQLSTATE_CLASS_KINDS.get(sqlstate[:2], FaultKind.ITEM),
+        error_type=error_type,
+        message=message,
+        sqlstate=sqlstate,
+        table=table,
+        column=column,
+        constraint=constraint,
+        detail=detail,
     )
 
 

@@ -271,6 +271,10 @@ class SqlSink(SqlCatalog):
         fault = classify(cause, is_disconnect=lost, scrub=self._secrets, while_writing=isinstance(error, FailedAt))
         if table is None or fault.kind is not FaultKind.ITEM:
             return fault
+        return self._located(fault, table)
+
+    def _located(self, fault: Fault, table: TableInfo) -> Fault:
+        """An item's fault with what the definition of the table that was being written knows of it."""
         if fault.table is None or fault.table == table.handle.name:
             fault = replace(fault, table=table.name)
         if fault.table != table.name:

@@ -19,7 +19,7 @@ from batchwrite.sinks.postgresql.wire import Statement
 from batchwrite.sinks.sql import FailedAt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from psycopg.abc import Transformer
 
@@ -34,6 +34,10 @@ _FEWEST_FOR_COPY = 100
 
 # Rows of COPY data that are written and sent at a time: the server reads them while the next are written.
 _ROWS_OF_A_PIECE = 500
+
+
+# What changes rows, and so locks them. (A DELETE does too, but SELECT … FOR UPDATE would need one more right.)
+_LOCKED = frozenset({Kind.UPSERT, Kind.UPDATE, Kind.INCREMENT})
 
 
 class Copied(NamedTuple):
@@ -95,7 +99,8 @@ class BulkWriter:
             ItemRefused: A value is none that the database could store as it is.
             Exception: Whatever the conversion of a value raises.
         """
-        parts: list[Copied | Executed] = list(self._locks(plan))
+        changes = [step.writes for segment in plan.segments for step in segment.steps if step.kind in _LOCKED]
+        parts: list[Copied | Executed] = list(self.locks(changes, fewest_statements=2))
         for segment in plan.segments:
             parts += map(self._probe, segment.probes)
             for step in segment.steps:
@@ -212,24 +217,26 @@ class BulkWriter:
 
     # ---- locks and probes
 
-    def _locks(self, plan: Plan) -> Iterator[Executed]:
-        """Locks on the rows of tables that several statements change: one by one they would not keep the order."""
-        keyed: dict[TableInfo, list[list[Write]]] = {}
-        for segment in plan.segments:
-            for step in segment.steps:
-                if step.kind in {Kind.UPSERT, Kind.UPDATE, Kind.INCREMENT}:
-                    blocks = (list(block.writes) for block in step.blocks())
-                    keyed.setdefault(step.table, []).extend(
-                        writes for writes in blocks if writes[0].kind is not Kind.UPSERT or writes[0].set_columns
-                    )
+    def locks(self, items: Iterable[Sequence[Write]], *, fewest_statements: int = 1) -> Iterator[Executed]:
+        """Locks on the rows that several statements change: one by one they would not keep the order of keys.
+
+        Args:
+            items: The writes of items.
+            fewest_statements: Leave out tables that fewer kinds of statements change.
+        """
+        keyed: dict[TableInfo, list[Write]] = {}
+        for writes in items:
+            for write in writes:
+                if write.kind in _LOCKED and (write.kind is not Kind.UPSERT or write.set_columns):
+                    keyed.setdefault(write.table, []).append(write)
         for info in sorted(keyed, key=lambda info: info.order):
-            if len(keyed[info]) < 2:
+            if len({(write.kind, frozenset(write.values)) for write in keyed[info]}) < fewest_statements:
                 continue
             by_columns: dict[tuple[str, ...], dict[object, Write]] = {}
-            for write in (write for writes in keyed[info] for write in writes):
+            for write in keyed[info]:
                 by_columns.setdefault(write.key_columns, {})[write.key] = write
-            for columns, writes in sorted(by_columns.items()):
-                yield self._lock(info, columns, sorted_by_key(writes.values()))
+            for columns, chosen in sorted(by_columns.items()):
+                yield self._lock(info, columns, sorted_by_key(chosen.values()))
 
     def _lock(self, info: TableInfo, columns: tuple[str, ...], writes: Sequence[Write]) -> Executed:
         table = self._table(info)

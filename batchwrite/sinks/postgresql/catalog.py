@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _FACTS = """
 SELECT pg_catalog.json_build_object(
+  'name', c.oid::pg_catalog.regclass::text,
   'kind', c.relkind,
   'rules', c.relhasrules,
   'row_security', pg_catalog.row_security_active(c.oid),
@@ -65,6 +66,7 @@ class ServerTable:
     """A table.
 
     Attributes:
+        name: Its name as the server writes it.
         copy_refusal: Why COPY cannot serve where INSERT can, if so.
         has_triggers: Whether it has triggers of the user's.
         has_odd_uniqueness: Whether rows may exclude each other in ways that columns alone do not tell: exclusion
@@ -75,6 +77,7 @@ class ServerTable:
         references: Its foreign keys: the table referred to, as it is written in SQL, and pairs of column names.
     """
 
+    name: str
     copy_refusal: str | None
     has_triggers: bool
     has_odd_uniqueness: bool
@@ -94,6 +97,7 @@ def look_up(connection: Connection, table: Table) -> ServerTable | None:
 def _server_table(facts: dict[str, Any]) -> ServerTable:
     unique = facts["unique"] or []
     return ServerTable(
+        name=facts["name"],
         copy_refusal=_copy_refusal(facts),
         has_triggers=facts["triggers"],
         has_odd_uniqueness=facts["exclusions"] or None in unique,

@@ -58,6 +58,11 @@ class PostgresqlRules(DialectRules):
             self._learn_deferred(connection)
 
     @property
+    def deferred(self) -> tuple[str, ...]:
+        """The names of those constraints, as they are written in SQL."""
+        return self._deferred or ()
+
+    @property
     def checks_late(self) -> bool:
         """Whether there are constraints that wait for COMMIT unless told otherwise."""
         return bool(self._deferred)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg.adapt import Transformer
@@ -9,19 +10,22 @@ from sqlalchemy.exc import ProgrammingError
 
 from batchwrite.collector import Kind
 from batchwrite.errors import ItemRefused
-from batchwrite.faults import FlushFailed
+from batchwrite.faults import FaultKind, FlushFailed, reported_fault
 from batchwrite.planner import make_plan
 from batchwrite.sinks.postgresql import wire
 from batchwrite.sinks.postgresql.attempt import Attempt
 from batchwrite.sinks.postgresql.bulk import BulkWriter, Copied, Executed
 from batchwrite.sinks.postgresql.catalog import look_up
+from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_of, refusals_of, statements_of
+from batchwrite.sinks.postgresql.layout import Group, Layout, lay_out
 from batchwrite.sinks.postgresql.rules import PostgresqlRules
 from batchwrite.sinks.postgresql.tables import FastTable
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
 from batchwrite.sinks.sql import FailedAt, SqlSink
+from batchwrite.suspects import find_suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from sqlalchemy import Connection, Engine
 
@@ -48,12 +52,12 @@ class PostgresqlSink(SqlSink):
 
     def begin(self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite]) -> PendingWrite | None:
         """Begin to write all items; nothing where they must be written at once, or not before others have ended."""
-        if self.is_failing:
-            return None
+        if self.is_failing and others:
+            return None  # what an item is refused for may be mended by the chunks before
         if others and not all(write.kind is Kind.INSERT for writes in items for write in writes):
             return None  # what changes rows must find those that the chunks before it have changed
         try:
-            return self._bulk(items)
+            return self._fallback(items) if self.is_failing else self._bulk(items)
         except FlushFailed:
             return None  # to be written, and to fail, in its turn
 
@@ -68,6 +72,32 @@ class PostgresqlSink(SqlSink):
             super().write(items)
             return
         attempt.wait(lambda _attempt: None)
+        attempt.commit()
+
+    def write_each(self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int]) -> None:
+        """Write the items in order, each whole or not at all, in one transaction.
+
+        Raises:
+            FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
+        """
+        try:
+            attempt = self._fallback(items)
+            if attempt is None:
+                super().write_each(items, refuse)
+                return
+            attempt.wait(lambda _attempt: None)
+        except FlushFailed as error:
+            if error.fault.kind is not FaultKind.ITEM:
+                raise
+            # The block itself was refused, by nothing that it could blame on an item.
+            self._fast_tables.clear()  # they may have changed
+            super().write_each(items, refuse)
+            return
+        for number, fault in attempt.refused:
+            if refuse(number, fault) < len(items):
+                attempt.abandon()
+                super().write_each(items, refuse)
+                return
         attempt.commit()
 
     # ---- attempts
@@ -95,6 +125,92 @@ class PostgresqlSink(SqlSink):
                 raise FlushFailed(fault) from error
             raise
         return Attempt(connection, self._talk(connection, parts), self._classified, self._give_back)
+
+    def _fallback(self, items: Sequence[Sequence[Write]]) -> Attempt | None:
+        """An attempt to write all items but those at fault; nothing where that has to be left to SQLAlchemy.
+
+        Raises:
+            FlushFailed: It could not even begin.
+        """
+        connection = self._begun()
+        try:
+            raw: Any = connection.connection.dbapi_connection
+            if not trusts_adapters(raw):
+                raise NoFastPath("the connection adapts Python's own types in a way of its own")
+            self._rules.begin_fallback(connection)
+            bulk = self._writer(connection)
+            layout = lay_out(
+                items,
+                lambda info: self._fast_table(connection, info),
+                Transformer(raw),
+                self._statements.check_values,
+            )
+            left = [writes for position, writes in enumerate(items) if position not in layout.refused]
+            locks = list(bulk.locks(left))
+            plan = FallbackPlan(
+                groups=layout.groups,
+                count=len(items),
+                left_out=frozenset(position + 1 for position in layout.refused),
+                suspects=frozenset(self._suspects(items, layout)),
+                is_bulk_first=_is_bulk_first(left, layout),
+                deferred=self._rules.deferred,
+            )
+        except NoFastPath as reason:
+            self._give_back(connection)
+            self._statements.note_slow(items[0][0].table, str(reason))
+            return None
+        except BaseException as error:
+            fault = self._classified(error, connection)
+            self._give_back(connection)
+            if isinstance(error, Exception):
+                raise FlushFailed(fault) from error
+            raise
+        return Attempt(
+            connection, self._fallback_talk(connection, locks, plan, layout), self._classified, self._give_back
+        )
+
+    def _suspects(self, items: Sequence[Sequence[Write]], layout: Layout) -> set[int]:
+        """Numbers of the items to be tried by themselves."""
+        found = {position + 1 for position in find_suspects(items)}
+        for group in layout.groups:
+            found |= group.suspects
+        return found
+
+    def _fallback_talk(
+        self, connection: Connection, locks: Sequence[Executed], plan: FallbackPlan, layout: Layout
+    ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
+        raw: Any = connection.connection.dbapi_connection
+        opening = self._opening(raw)
+        statements = [
+            *map(wire.Statement, opening),
+            *[lock.statement for lock in locks],
+            *(statements_of(plan) if plan.groups else []),
+        ]
+        refused = {position: self._classified(error, connection) for position, error in layout.refused.items()}
+        try:
+            results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding)
+        except wire.StatementFailed as error:
+            raise _cause_of(error) from None
+        if plan.groups:
+            for refusal in refusals_of(wire.first_value(results[-1])):
+                refused[refusal.position] = self._fault_of(refusal, layout.groups[refusal.group])
+        self.is_failing = bool(refused)
+        return sorted(refused.items())
+
+    def _fault_of(self, refusal: Refusal, group: Group) -> Fault:
+        own = message_of(refusal, group)
+        if own is not None:
+            return self._classified(ItemRefused(own[0], table=group.table.info.name, column=own[1]), None)
+        text = refusal.message + (f"\nDETAIL:  {refusal.detail}" if refusal.detail else "")
+        fault = reported_fault(
+            refusal.sqlstate,
+            wire.error_name(refusal.sqlstate),
+            table=refusal.table or None,
+            column=refusal.column or None,
+            constraint=refusal.constraint or None,
+            detail=text,
+        )
+        return replace(self._located(fault, group.table.info), at_commit=refusal.is_late)
 
     def _begun(self) -> Connection:
         """A connection in a transaction of SQLAlchemy's, which the server may not know of yet."""
@@ -170,6 +286,19 @@ class PostgresqlSink(SqlSink):
         if self._rules.checks_late:
             opening.append(b"SET CONSTRAINTS ALL IMMEDIATE")
         return opening
+
+
+def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
+    """Whether those that nothing speaks against may be written before the others: see `fallback`."""
+    for group in layout.groups:
+        info, server = group.table.info, group.table.server
+        is_plain = group.kind in {Kind.INSERT, Kind.INCREMENT} or (group.kind is Kind.UPSERT and not group.set_columns)
+        exact = {group.table.server_name(name) for name in info.exact}
+        is_exact = all(columns <= exact for columns in server.unique)
+        if not is_plain or server.has_triggers or server.has_odd_uniqueness or not is_exact:
+            return False
+    segments = make_plan(items).segments
+    return len(segments) == 1 and not segments[0].probes and not segments[0].refusal
 
 
 def _execute(raw: Any, opening: Sequence[bytes], parts: Sequence[Executed]) -> Generator[bool, None, None]:

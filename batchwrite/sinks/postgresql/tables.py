@@ -47,6 +47,19 @@ class FastTable:
         """A column's name as it is written in SQL."""
         return self._quoted[column]
 
+    @property
+    def regclass(self) -> str:
+        """Its name as the server writes it where it refers to it."""
+        return self.server.name
+
+    def quote(self, name: str) -> str:
+        """A name in the database as it is written in SQL."""
+        return self._dialect.identifier_preparer.quote(name)
+
+    def server_name(self, column: str) -> str:
+        """The name that a column has in the database."""
+        return self._table.columns[column].name
+
     def cast(self, column: str) -> str:
         """The type that a column's texts are cast to."""
         name: str = self._server_column(column).type_name
@@ -74,6 +87,10 @@ class FastTable:
             type_oid = self._server_column(column).type_oid
             writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, type_oid)
         return writer.texts(values, types, transformer)
+
+    def unlikely(self, column: str, values: Sequence[Any], types: frozenset[type]) -> list[int]:
+        """Places of values that a column will hardly take; to be asked for after their texts."""
+        return self._writers[column].unlikely(values, types)
 
     # ---- what SQLAlchemy adds to rows
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy
+from psycopg import DataError
 from psycopg.adapt import PyFormat
 from sqlalchemy.types import TypeDecorator
 
@@ -88,6 +89,21 @@ def _writers_for(kind: Any) -> dict[type, Callable[[Any], str]]:
     return next((writers for family, writers in families if isinstance(kind, family)), {})
 
 
+_SIZED = frozenset({int, Decimal, float})
+
+
+def _bound(kind: Any) -> int | None:
+    """What the numbers of a column are below, and not below its negative."""
+    if isinstance(kind, sqlalchemy.Integer):
+        bits = (
+            15 if isinstance(kind, sqlalchemy.SmallInteger) else 63 if isinstance(kind, sqlalchemy.BigInteger) else 31
+        )
+        return 1 << bits
+    if isinstance(kind, sqlalchemy.Numeric) and not isinstance(kind, sqlalchemy.Float) and kind.precision:
+        return int(10 ** (kind.precision - (kind.scale or 0)))
+    return None
+
+
 def _has_bind_expression(kind: Any) -> bool:
     own = type(kind).bind_expression
     return own not in {sqlalchemy.types.TypeEngine.bind_expression, TypeDecorator.bind_expression}
@@ -108,6 +124,9 @@ class TextColumn:
         has_expression = _has_bind_expression(column.type)
         while isinstance(kind, TypeDecorator):
             kind = kind.impl_instance.dialect_impl(dialect)
+        self._takes_texts = isinstance(kind, (sqlalchemy.String, sqlalchemy.JSON)) or self._process is not None
+        self._longest = getattr(kind, "length", None) if isinstance(kind, sqlalchemy.String) else None
+        self._below = _bound(kind)
         self._is_binary = isinstance(kind, sqlalchemy.LargeBinary)
         if self._is_binary and not isinstance(column.type, TypeDecorator):
             self._process = None  # it would only wrap the bytes for the driver
@@ -138,6 +157,21 @@ class TextColumn:
             if kind in self._writers:
                 return list(map(self._writers[kind], values))
         return [self._text(value, transformer) for value in values]
+
+    def unlikely(self, values: Sequence[Any], types: frozenset[type]) -> list[int]:
+        """Places of values that the column will hardly take. Suspicion need not be right, only cheap."""
+        if self._longest is not None and types <= {str, type(None)}:
+            longest = self._longest
+            return [place for place, value in enumerate(values) if value is not None and len(value) > longest]
+        places: list[int] = []
+        if str in types and not self._takes_texts:
+            places = [place for place, value in enumerate(values) if type(value) is str]
+        if self._below is not None and not types.isdisjoint(_SIZED):
+            below = self._below
+            places += [
+                place for place, value in enumerate(values) if type(value) in _SIZED and not -below <= value < below
+            ]
+        return places
 
     def _text(self, value: Any, transformer: Transformer) -> str | None:
         if value is None or type(value) is str:
@@ -188,7 +222,7 @@ def array_literal(texts: Texts) -> str:
     """An array of texts, as PostgreSQL reads one.
 
     Raises:
-        NoFastPath: A text holds a NUL, with which a parameter would end.
+        DataError: A text holds a NUL, with which a parameter would end.
     """
     if None not in texts:
         literal = '{"' + '","'.join(texts) + '"}'  # type: ignore[arg-type]
@@ -197,5 +231,5 @@ def array_literal(texts: Texts) -> str:
     parts = ["NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts]
     literal = "{" + ",".join(parts) + "}"
     if "\0" in literal:
-        raise NoFastPath("a text holds a NUL character")
+        raise DataError("PostgreSQL texts cannot hold NUL characters")
     return literal

@@ -176,6 +176,14 @@ def begin(connection: Any) -> bytes:
     return " ".join(words).encode()
 
 
+def error_name(sqlstate: str) -> str:
+    """The name of psycopg's exception for a code."""
+    try:
+        return errors.lookup(sqlstate).__name__
+    except KeyError:
+        return "DatabaseError"
+
+
 def first_value(result: PGresult) -> Any:
     """The first column of the first row, as bytes, or nothing."""
     return result.get_value(0, 0) if result.ntuples else None

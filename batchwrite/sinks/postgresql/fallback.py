@@ -1,0 +1,436 @@
+"""The fallback on the server: one DO block that finds the items at fault, and writes the others.
+
+Everything a chunk is to write goes over in one message, as arrays of texts in settings of the transaction. The block
+writes first all items that nothing speaks against, as few statements (`bulk first`), and then each suspect by itself,
+caught by an exception handler, so that the server logs no error for it. Where that could decide otherwise than the
+items one by one, in order, would, or where it fails, the block undoes it and tries every item by itself.
+
+Why a suspect that fails after all the others would have failed in its turn: it fails as it inserts, for reasons of
+its own (a value, NOT NULL, CHECK), for a missing parent (more rows only make more parents), or for a unique key, which
+no later item shares: later items that repeat a key are suspects, by definition. Where any of that does not hold (keys
+that the database compares otherwise than Python, triggers, updates), bulk first is not used.
+
+Items that are tried one by one and succeed would each remain a subtransaction of their own, and from the 65th on
+everybody else pays for them. So items are tried in windows: a window is undone once its failures are known, and those
+that succeeded are written again, outside of any subtransaction.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from batchwrite.collector import Kind
+from batchwrite.faults import SQLSTATE_CLASS_KINDS, SQLSTATE_KINDS, FaultKind
+from batchwrite.sinks.postgresql.wire import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from batchwrite.sinks.postgresql.layout import Group
+    from batchwrite.table import TableInfo
+
+# Of one window at most so many subtransactions are alive at a time, below the 64 of which PostgreSQL keeps track
+# cheaply (PGPROC_MAX_CACHED_SUBXIDS), two being left for what is around them.
+_WINDOW = 60
+
+_MISSING, _NULL, _SEVERAL, _UNDO, _IN_ORDER = "BW001", "BW002", "BW003", "BW004", "BW005"
+
+_RESULT = "batchwrite.refused"
+
+
+class Refusal(NamedTuple):
+    """Why the server has refused an item.
+
+    Attributes:
+        position: The item's, from 0.
+        sqlstate: The code of the error.
+        message: Its text.
+        detail: More of it, which may quote row values.
+        table: The table that the error names.
+        column: The column that it names.
+        constraint: The constraint that it names.
+        group: Number of the group that was being written, from 0.
+        is_late: Whether a check at the end of the item has refused it.
+    """
+
+    position: int
+    sqlstate: str
+    message: str
+    detail: str
+    table: str
+    column: str
+    constraint: str
+    group: int
+    is_late: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackPlan:
+    """What is to be done.
+
+    Attributes:
+        groups: What the items write.
+        count: Number of items.
+        left_out: Numbers of items that cannot be sent, from 1.
+        suspects: Numbers of items to be tried by themselves.
+        is_bulk_first: Whether the others may be written before them.
+        deferred: Names of constraints that wait for the end of an item, as they are written in SQL.
+    """
+
+    groups: Sequence[Group]
+    count: int
+    left_out: frozenset[int]
+    suspects: frozenset[int]
+    is_bulk_first: bool
+    deferred: Sequence[str]
+
+
+def statements_of(plan: FallbackPlan) -> list[Statement]:
+    """What carries out a plan; the last statement returns what `refusals_of` reads."""
+    settings: list[tuple[str, bytes]] = []
+    for number, group in enumerate(plan.groups):
+        settings += [(f"g{number}_c{place}", each) for place, each in enumerate(group.parameters)]
+        settings.append((f"g{number}_item", _integers(group.items)))
+        settings.append((f"g{number}_first", _integers(_first_places(group.items, plan.count))))
+    everyone = [number for number in range(1, plan.count + 1) if number not in plan.left_out]
+    settings.append(("everyone", _integers(everyone)))
+    settings.append(("suspects", _integers(sorted(plan.suspects - plan.left_out))))
+    listed = ", ".join(
+        f"pg_catalog.set_config('batchwrite.{name}', ${place}, true)" for place, (name, _) in enumerate(settings, 1)
+    )
+    return [
+        Statement(f"SELECT FROM (SELECT {listed}) AS settings".encode(), [value for _, value in settings]),
+        Statement(_block(plan).encode()),
+        Statement(f"SELECT pg_catalog.current_setting('{_RESULT}')".encode()),
+    ]
+
+
+def refusals_of(text: bytes) -> list[Refusal]:
+    """What the last of the statements has returned."""
+    return sorted(Refusal(each[0] - 1, *each[1:]) for each in map(json.loads, json.loads(text)))
+
+
+def message_of(refusal: Refusal, group: Group) -> tuple[str, str] | None:
+    """The message, and the columns concerned, for what the block itself refuses an item for."""
+    keys = ", ".join(group.key_columns)
+    if refusal.sqlstate == _MISSING:
+        return f"no row has this key ({keys})", keys
+    if refusal.sqlstate == _NULL:
+        columns = ", ".join(group.value_names)
+        return f"the column to be incremented ({columns}) is NULL", columns
+    if refusal.sqlstate == _SEVERAL:
+        return f"the key ({keys}) names more than one row", keys
+    return None
+
+
+def _integers(numbers: Sequence[int]) -> bytes:
+    return ("{" + ",".join(map(str, numbers)) + "}").encode()
+
+
+def _first_places(items: Sequence[int], count: int) -> list[int]:
+    """For each item, and one more, the place from 1 of its first write in a group."""
+    places, place = [], 0
+    for number in range(1, count + 2):
+        while place < len(items) and items[place] < number:
+            place += 1
+        places.append(place + 1)
+    return places
+
+
+# ---- the block
+
+
+def _block(plan: FallbackPlan) -> str:
+    groups = list(enumerate(plan.groups))
+    declared = "\n".join(line for number, group in groups for line in _declarations(number, group))
+    bulk_first = _bulk_first(plan, groups) if plan.is_bulk_first else ""
+    return f"""DO $batchwrite$
+#variable_conflict use_column
+DECLARE
+{declared}
+bw_everyone int[] := pg_catalog.current_setting('batchwrite.everyone')::int[];
+bw_suspects int[] := pg_catalog.current_setting('batchwrite.suspects')::int[];
+bw_ok boolean[] := pg_catalog.array_fill(false, ARRAY[{plan.count}]);
+bw_todo int[] := bw_everyone; bw_found int[]; bw_good int[]; bw_refused text[] := '{{}}'; bw_before text[];
+bw_i int; bw_j int; bw_k int; bw_from int; bw_hit bigint; bw_group int; bw_late boolean; bw_proves boolean := true;
+bw_state text; bw_message text; bw_detail text; bw_table text; bw_column text; bw_constraint text;
+BEGIN
+{bulk_first}
+{_windows(plan, groups, is_after_bulk=False)}
+PERFORM pg_catalog.set_config('{_RESULT}', pg_catalog.array_to_json(bw_refused)::text, true);
+END $batchwrite$"""
+
+
+def _declarations(number: int, group: Group) -> Iterator[str]:
+    for place in range(len(group.parameters)):
+        yield f"g{number}_c{place} text[] := pg_catalog.current_setting('batchwrite.g{number}_c{place}')::text[];"
+    yield f"g{number}_item int[] := pg_catalog.current_setting('batchwrite.g{number}_item')::int[];"
+    yield f"g{number}_first int[] := pg_catalog.current_setting('batchwrite.g{number}_first')::int[];"
+
+
+def _is_not_an_item_fault() -> str:
+    """The condition under which an error is none of the items': from the tables in `faults`."""
+
+    def listed(codes: Sequence[str]) -> str:
+        return ", ".join(f"'{code}'" for code in codes)
+
+    own = [code for code, kind in SQLSTATE_KINDS.items() if kind is FaultKind.ITEM]
+    others = [code for code, kind in SQLSTATE_KINDS.items() if kind is not FaultKind.ITEM]
+    classes = [code for code, kind in SQLSTATE_CLASS_KINDS.items() if kind is not FaultKind.ITEM]
+    return (
+        f"bw_state NOT IN ({listed(own)}) AND "
+        f"(bw_state IN ({listed(others)}) OR pg_catalog.left(bw_state, 2) IN ({listed(classes)}))"
+    )
+
+
+def _windows(plan: FallbackPlan, groups: Sequence[tuple[int, Group]], *, is_after_bulk: bool) -> str:
+    """Each item of `bw_todo` by itself, in order."""
+    single = _single(plan, groups)
+    # After the others are written, only what fails as it inserts is known to have failed in its turn.
+    proof = ", ".join(str(number) for number, group in groups if not group.is_keyed) or "-1"
+    doubt = (
+        f"IF bw_group NOT IN ({proof}) AND bw_state <> '{_MISSING}' THEN"
+        f" RAISE EXCEPTION USING ERRCODE = '{_IN_ORDER}'; END IF;"
+        if is_after_bulk
+        else ""
+    )
+    return f"""
+bw_from := 1;
+WHILE bw_from <= pg_catalog.cardinality(bw_todo) LOOP
+  bw_good := '{{}}';
+  BEGIN
+    FOR bw_k IN bw_from .. LEAST(bw_from + {_WINDOW - 1}, pg_catalog.cardinality(bw_todo)) LOOP
+      bw_i := bw_todo[bw_k];
+      BEGIN
+        {single}
+        bw_good := bw_good || bw_i;
+      EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS bw_state = RETURNED_SQLSTATE, bw_message = MESSAGE_TEXT,
+          bw_detail = PG_EXCEPTION_DETAIL, bw_table = TABLE_NAME, bw_column = COLUMN_NAME,
+          bw_constraint = CONSTRAINT_NAME;
+        IF {_is_not_an_item_fault()} THEN RAISE; END IF;
+        {doubt}
+        bw_refused := bw_refused || pg_catalog.json_build_array(bw_i, bw_state, bw_message, bw_detail, bw_table,
+          bw_column, bw_constraint, bw_group, bw_late)::text;
+      END;
+    END LOOP;
+    IF pg_catalog.cardinality(bw_good) > 0 THEN RAISE EXCEPTION USING ERRCODE = '{_UNDO}'; END IF;
+  EXCEPTION WHEN SQLSTATE '{_UNDO}' THEN NULL;
+  END;
+  FOREACH bw_i IN ARRAY bw_good LOOP
+    {single}
+  END LOOP;
+  bw_from := bw_from + {_WINDOW};
+END LOOP;
+"""
+
+
+def _single(plan: FallbackPlan, groups: Sequence[tuple[int, Group]]) -> str:
+    """The writes of item `bw_i`."""
+    begin = f"SET CONSTRAINTS {', '.join(plan.deferred)} DEFERRED;" if plan.deferred else ""
+    end = "bw_late := true; SET CONSTRAINTS ALL IMMEDIATE;" if plan.deferred else ""
+    loops = [
+        f"""bw_group := {number};
+        FOR bw_j IN g{number}_first[bw_i] .. g{number}_first[bw_i + 1] - 1 LOOP
+          {_one(number, group)}
+        END LOOP;"""
+        for number, group in groups
+    ]
+    return "\n        ".join([f"bw_late := false; {begin}", *loops, end])
+
+
+def _one(number: int, group: Group) -> str:
+    """Write `bw_j` of a group."""
+    table = group.table
+    texts = [f"g{number}_c{place}[bw_j]::{table.cast(name)}" for place, name in enumerate(group.names)]
+    if not group.is_keyed:
+        return f"{_insert(group)} VALUES ({', '.join([*texts, *group.expressions.values()])}){_on_conflict(group)};"
+    count = len(group.key_columns)
+    matches = " AND ".join(
+        f"t.{table.quoted(name)} = {text}" for name, text in zip(group.key_columns, texts[:count], strict=True)
+    )
+    if group.kind is Kind.DELETE:
+        change = f"DELETE FROM {table.name} AS t WHERE {matches}"
+    else:
+        sets, guard = _sets(group, texts[count:])
+        change = f"UPDATE {table.name} AS t SET {sets} WHERE {matches}{guard}"
+    missing = "NULL;" if group.missing_ok else f"RAISE EXCEPTION USING ERRCODE = '{_MISSING}';"
+    if group.kind is Kind.INCREMENT:
+        missing = (
+            f"IF EXISTS (SELECT FROM {table.name} AS t WHERE {matches}) THEN"
+            f" RAISE EXCEPTION USING ERRCODE = '{_NULL}'; END IF; {missing}"
+        )
+    return f"""{change};
+          GET DIAGNOSTICS bw_hit = ROW_COUNT;
+          IF bw_hit > 1 THEN RAISE EXCEPTION USING ERRCODE = '{_SEVERAL}'; END IF;
+          IF bw_hit = 0 THEN {missing} END IF;"""
+
+
+def _insert(group: Group) -> str:
+    columns = ", ".join(group.table.quoted(name) for name in [*group.names, *group.expressions])
+    return f"INSERT INTO {group.table.name} ({columns})"
+
+
+def _on_conflict(group: Group) -> str:
+    if group.kind is not Kind.UPSERT:
+        return ""
+    table = group.table
+    keys = ", ".join(table.quoted(name) for name in group.key_columns)
+    changes = [f"{table.quoted(name)} = excluded.{table.quoted(name)}" for name in group.set_columns]
+    if not changes:
+        return f" ON CONFLICT ({keys}) DO NOTHING"
+    changes += [f"{table.quoted(name)} = {sql}" for name, sql in table.touches(group.set_columns)]
+    return f" ON CONFLICT ({keys}) DO UPDATE SET {', '.join(changes)}"
+
+
+def _sets(group: Group, values: Sequence[str]) -> tuple[str, str]:
+    """The SET list of an update, and the condition that a row must meet beside having the key."""
+    table, is_relative = group.table, group.kind is Kind.INCREMENT
+    sets, guard = [], ""
+    for name, value in zip(group.value_names, values, strict=True):
+        column = table.quoted(name)
+        sets.append(f"{column} = " + (f"t.{column} + {value}" if is_relative else value))
+        guard += f" AND t.{column} IS NOT NULL" if is_relative else ""
+    sets += [f"{table.quoted(name)} = {sql}" for name, sql in table.touches(group.value_names)]
+    return ", ".join(sets), guard
+
+
+# ---- bulk first
+
+
+def _bulk_first(plan: FallbackPlan, groups: Sequence[tuple[int, Group]]) -> str:
+    """All items that are no suspects together, and the suspects after them; undone where that is not sure."""
+    looks = "\n".join(_look_for_suspects(number, group, groups) for number, group in groups)
+    writes = "\n".join(f"  bw_group := {number};\n  {_all(number, group)}" for number, group in groups)
+    return f"""
+FOREACH bw_i IN ARRAY bw_everyone LOOP bw_ok[bw_i] := true; END LOOP;
+FOREACH bw_i IN ARRAY bw_suspects LOOP bw_ok[bw_i] := false; END LOOP;
+BEGIN
+{looks}
+EXCEPTION WHEN OTHERS THEN NULL; -- a guess the less
+END;
+BEGIN
+{writes}
+  bw_todo := '{{}}';
+  FOREACH bw_i IN ARRAY bw_everyone LOOP
+    IF NOT bw_ok[bw_i] THEN bw_todo := bw_todo || bw_i; END IF;
+  END LOOP;
+{_windows(plan, groups, is_after_bulk=True)}
+  bw_todo := '{{}}';
+EXCEPTION WHEN OTHERS THEN
+  bw_state := SQLSTATE;
+  IF {_is_not_an_item_fault()} THEN RAISE; END IF;
+  bw_todo := bw_everyone;
+  bw_refused := '{{}}';
+END;
+"""
+
+
+def _all(number: int, group: Group) -> str:
+    """The writes of a group of all items that are no suspects."""
+    table = group.table
+    names = [f"c{place}" for place in range(len(group.names))]
+    arrays = ", ".join([*(f"g{number}_c{place}" for place in range(len(group.names))), f"g{number}_item"])
+    source = f"pg_catalog.unnest({arrays}) AS s ({', '.join([*names, 'item'])})".replace("pg_catalog.unnest", "unnest")
+    casts = [f"s.{short}::{table.cast(name)}" for short, name in zip(names, group.names, strict=True)]
+    if not group.is_keyed:
+        selected = ", ".join([*casts, *group.expressions.values()])
+        order = [casts[group.names.index(name)] for name in _order_columns(table.info, group)]
+        return (
+            f"{_insert(group)} SELECT {selected} FROM {source} WHERE bw_ok[s.item]"
+            f" ORDER BY {', '.join([*order, 's.item'])}{_on_conflict(group)};"
+        )
+    count = len(group.key_columns)
+    keys = ", ".join(f"{cast} AS k{place}" for place, cast in enumerate(casts[:count]))
+    sums = ", ".join(f"pg_catalog.sum({cast}) AS v{place}" for place, cast in enumerate(casts[count:]))
+    sets, guard = _sets(group, [f"v.v{place}" for place in range(len(casts) - count)])
+    matches = " AND ".join(f"t.{table.quoted(name)} = v.k{place}" for place, name in enumerate(group.key_columns))
+    listed = ", ".join(f"k{place}" for place in range(count))
+    return f"""WITH v AS (SELECT {keys}, {sums} FROM {source} WHERE bw_ok[s.item] GROUP BY {listed}),
+    u AS (UPDATE {table.name} AS t SET {sets} FROM v WHERE {matches}{guard} RETURNING 1)
+  SELECT (SELECT pg_catalog.count(*) FROM v) - (SELECT pg_catalog.count(*) FROM u) INTO bw_hit;
+  IF bw_hit <> 0 THEN RAISE EXCEPTION USING ERRCODE = '{_MISSING}'; END IF;""".replace(
+        "pg_catalog.count(*)", "count(*)"
+    ).replace("pg_catalog.sum(", "sum(")
+
+
+def _order_columns(info: TableInfo, group: Group) -> Sequence[str]:
+    """The columns in whose order rows are inserted, so that two writers wait for each other and do not deadlock."""
+    columns = group.key_columns if group.kind is Kind.UPSERT else info.primary_key
+    return columns if set(columns).issubset(group.names) else ()
+
+
+def _look_for_suspects(number: int, group: Group, groups: Sequence[tuple[int, Group]]) -> str:
+    """Ask the server which items a constraint would refuse."""
+    table = group.table
+    given = {table.server_name(name): f"q.c{place}" for place, name in enumerate(group.names)}
+    conditions = list(_keyed_conditions(group) if group.is_keyed else _insert_conditions(group, given, groups))
+    if not conditions:
+        return ""
+    named = ", ".join(f"s.c{place}::{table.cast(name)} AS c{place}" for place, name in enumerate(group.names))
+    checked = ", ".join(
+        f"s.c{place}::{table.cast(name)} AS {table.quoted(name)}" for place, name in enumerate(group.names)
+    )
+    arrays = ", ".join([*(f"g{number}_c{place}" for place in range(len(group.names))), f"g{number}_item"])
+    names = ", ".join([*(f"c{place}" for place in range(len(group.names))), "item"])
+    return f"""
+  SELECT pg_catalog.array_agg(q.item) INTO bw_found FROM (
+    SELECT s.item, {named}, {checked} FROM unnest({arrays}) AS s ({names}) WHERE bw_ok[s.item] OFFSET 0
+  ) AS q WHERE {" OR ".join(conditions)};
+  IF bw_found IS NOT NULL THEN
+    FOREACH bw_i IN ARRAY bw_found LOOP bw_ok[bw_i] := false; END LOOP;
+  END IF;""".replace("pg_catalog.array_agg", "array_agg")
+
+
+def _insert_conditions(group: Group, given: dict[str, str], groups: Sequence[tuple[int, Group]]) -> Iterator[str]:
+    table, server = group.table, group.table.server
+    for name, value in given.items():
+        if server.columns[name].is_not_null:
+            yield f"{value} IS NULL"
+    for expression, columns in server.checks:
+        if columns and columns.issubset(given):
+            yield f"({expression}) IS FALSE"
+    for columns in server.unique if group.kind is Kind.INSERT else ():
+        if columns.issubset(given):
+            matches = " AND ".join(f"x.{table.quote(name)} = {given[name]}" for name in sorted(columns))
+            # A scalar sub-select with a LIMIT is looked up in the index row by row; a join might hash the whole table.
+            yield f"(SELECT 1 FROM {table.name} AS x WHERE {matches} LIMIT 1) IS NOT NULL"
+    for parent, pairs in server.references:
+        if all(own in given for own, _ in pairs):
+            yield _parent_is_missing(parent, pairs, given, groups, table)
+
+
+def _parent_is_missing(
+    parent: str,
+    pairs: Sequence[tuple[str, str]],
+    given: dict[str, str],
+    groups: Sequence[tuple[int, Group]],
+    table: object,
+) -> str:
+    quote = table.quote  # type: ignore[attr-defined]
+    is_set = " AND ".join(f"{given[own]} IS NOT NULL" for own, _ in pairs)
+    matches = " AND ".join(f"x.{quote(other)} = {given[own]}" for own, other in pairs)
+    condition = f"{is_set} AND (SELECT 1 FROM {parent} AS x WHERE {matches} LIMIT 1) IS NULL"
+    row = ", ".join(given[own] for own, _ in pairs)
+    for number, group in groups:
+        places = {group.table.server_name(name): place for place, name in enumerate(group.names)}
+        if group.is_keyed or group.table.regclass != parent or not all(other in places for _, other in pairs):
+            continue
+        made = ", ".join(
+            f"p.c{place}::{group.table.cast(group.names[places[other]])}" for place, (_, other) in enumerate(pairs)
+        )
+        arrays = ", ".join([*(f"g{number}_c{places[other]}" for _, other in pairs), f"g{number}_item"])
+        names = ", ".join([*(f"c{place}" for place in range(len(pairs))), "item"])
+        nulls = " AND ".join(f"p.c{place} IS NOT NULL" for place in range(len(pairs)))
+        condition += (
+            f" AND ({row}) NOT IN (SELECT {made} FROM unnest({arrays}) AS p ({names}) WHERE bw_ok[p.item] AND {nulls})"
+        )
+    return f"({condition})"
+
+
+def _keyed_conditions(group: Group) -> Iterator[str]:
+    table = group.table
+    matches = " AND ".join(f"x.{table.quoted(name)} = q.c{place}" for place, name in enumerate(group.key_columns))
+    yield f"(SELECT 1 FROM {table.name} AS x WHERE {matches} LIMIT 1) IS NULL"

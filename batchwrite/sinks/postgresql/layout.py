@@ -1,0 +1,212 @@
+"""The writes of a chunk laid out for the server: arrays of texts, and which of their elements are which item's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batchwrite.collector import Kind
+from batchwrite.errors import ItemRefused
+from batchwrite.plan import block_of
+from batchwrite.sinks.postgresql.tables import require_fast
+from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal
+from batchwrite.sinks.sql import FailedAt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from psycopg.abc import Transformer
+
+    from batchwrite.collector import Write
+    from batchwrite.plan import Block
+    from batchwrite.sinks.postgresql.tables import FastTable
+    from batchwrite.table import TableInfo
+
+
+@dataclass(slots=True)
+class Group:
+    """Writes of one kind and shape of all items, one after the other.
+
+    Attributes:
+        table: The table.
+        kind: The kind of write.
+        key_columns: The columns of the keys.
+        set_columns: For upserts, what changes where the row exists.
+        missing_ok: For deletes, whether a missing row is fine.
+        writes: The writes.
+        items: For each write, the number of its item, from 1.
+        names: The columns that are sent: the key's, for what changes rows, and then the values'.
+        parameters: Their values, an array of texts each.
+        expressions: Columns of new rows that get an SQL expression as their default.
+        suspects: Numbers of items with values that the server will hardly take.
+    """
+
+    table: FastTable
+    kind: Kind
+    key_columns: tuple[str, ...]
+    set_columns: tuple[str, ...]
+    missing_ok: bool
+    writes: list[Write] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    parameters: list[bytes] = field(default_factory=list)
+    expressions: dict[str, str] = field(default_factory=dict)
+    suspects: set[int] = field(default_factory=set)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether it changes rows that exist."""
+        return self.kind not in {Kind.INSERT, Kind.UPSERT}
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The columns of the values."""
+        return self.names[len(self.key_columns) :] if self.is_keyed else self.names
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A chunk laid out.
+
+    Attributes:
+        groups: The groups, in an order that is every item's own.
+        refused: Exceptions of the items that cannot even be sent, by their positions.
+    """
+
+    groups: list[Group]
+    refused: dict[int, BaseException]
+
+
+def lay_out(
+    items: Sequence[Sequence[Write]],
+    table_for: Callable[[TableInfo], FastTable],
+    transformer: Transformer,
+    check: Callable[[Block], None],
+) -> Layout:
+    """Lay out the writes of items.
+
+    Args:
+        items: The writes of each item.
+        table_for: Gives the table to write to.
+        transformer: Psycopg's, of the connection.
+        check: Refuses values that the database would store as something else.
+
+    Raises:
+        NoFastPath: They can only be written through SQLAlchemy.
+    """
+    refused: dict[int, BaseException] = {}
+    while True:
+        groups = _grouped(items, refused, table_for)
+        more: dict[int, BaseException] = {}
+        for group in groups:
+            more.update(_fill(group, transformer, check, more))
+        if not more:
+            return Layout(groups, refused)
+        refused.update({number - 1: error for number, error in more.items()})
+
+
+def _grouped(
+    items: Sequence[Sequence[Write]], left_out: dict[int, BaseException], table_for: Callable[[TableInfo], FastTable]
+) -> list[Group]:
+    groups: dict[Any, Group] = {}
+    orders: set[tuple[Any, ...]] = set()
+    for number, writes in enumerate(items, start=1):
+        if number - 1 in left_out:
+            continue
+        order: list[Any] = []
+        for write in writes:
+            columns = write.shape.columns if write.shape is not None else tuple(write.values)
+            alike = (write.table, write.kind, columns, write.key_columns, write.set_columns, write.missing_ok)
+            group = groups.get(alike)
+            if group is None:
+                table = table_for(write.table)
+                group = groups[alike] = Group(table, write.kind, *alike[3:])
+            group.writes.append(write)
+            group.items.append(number)
+            if not order or order[-1] != alike:
+                order.append(alike)
+        orders.add(tuple(order))
+    return [groups[alike] for alike in _common_order(orders)]
+
+
+def _common_order(orders: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """One order that agrees with each of some.
+
+    Raises:
+        NoFastPath: There is none.
+    """
+    before: dict[Any, set[Any]] = {}
+    for order in sorted(orders, key=len):
+        if len(set(order)) < len(order):
+            raise NoFastPath("an item writes to a table, to another, and to the first again")
+        for place, each in enumerate(order):
+            before.setdefault(each, set()).update(order[:place])
+    done: list[Any] = []
+    while len(done) < len(before):
+        ready = [each for each, others in before.items() if each not in done and others.issubset(done)]
+        if not ready:
+            raise NoFastPath("items write to the same tables in different orders")
+        done.append(ready[0])
+    return done
+
+
+def _fill(
+    group: Group,
+    transformer: Transformer,
+    check: Callable[[Block], None],
+    known: dict[int, BaseException],
+) -> dict[int, BaseException]:
+    """Write the group's values as texts; the items that cannot be, with the reasons."""
+    block = block_of(group.writes)
+    require_fast(block, is_ordered=False)
+    try:
+        _fill_with(group, block, transformer, check)
+    except NoFastPath:
+        raise
+    except Exception:  # noqa: BLE001 - whose it is comes out below
+        return _culprits(group, transformer, check, known)
+    return {}
+
+
+def _culprits(
+    group: Group, transformer: Transformer, check: Callable[[Block], None], known: dict[int, BaseException]
+) -> dict[int, BaseException]:
+    found: dict[int, BaseException] = {}
+    for number, write in zip(group.items, group.writes, strict=True):
+        if number in known or number in found:
+            continue
+        alone = Group(
+            group.table, group.kind, group.key_columns, group.set_columns, group.missing_ok, [write], [number]
+        )
+        try:
+            _fill_with(alone, block_of([write]), transformer, check)
+        except NoFastPath:
+            raise
+        except ItemRefused as error:
+            found[number] = error
+        except Exception as error:  # noqa: BLE001 - it is the item's
+            found[number] = FailedAt(write.table)
+            found[number].__cause__ = error
+    if not found:
+        raise NoFastPath("values can be converted one by one, but not together")
+    return found
+
+
+def _fill_with(group: Group, block: Block, transformer: Transformer, check: Callable[[Block], None]) -> None:
+    check(block)
+    table = group.table
+    if group.is_keyed:
+        names: tuple[str, ...] = (*group.key_columns, *block.columns)
+        values = (*block.keys(), *block.values)
+        list(table.touches(block.columns))
+    else:
+        names, values, group.expressions = table.with_defaults(block)
+        if table.is_always_generated(names):
+            raise NoFastPath("values are given for a column that the database generates")
+    group.names = names
+    group.parameters = []
+    for name, each in zip(names, values, strict=True):
+        types = frozenset(map(type, each))
+        texts = table.texts_of(name, each, types, transformer)
+        group.parameters.append(array_literal(texts).encode(transformer.encoding))
+        group.suspects.update(group.items[place] for place in table.unlikely(name, each, types))
