@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import BigInteger, DateTime, Integer, Numeric, String
+
 from batchwrite.bench.peers import (
     COMMIT,
     CORE,
@@ -20,9 +22,9 @@ from batchwrite.bench.peers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import Column, Table
 
     from batchwrite.bench.place import Place
     from batchwrite.bench.rows import Row
@@ -161,6 +163,12 @@ def asyncpg_executemany(place: Place, table: Table, rows: Sequence[tuple[Any, ..
         yield lambda: runner.run(connection.executemany(statement, rows))
 
 
+def _by_type(bigint: Any, integer: Any, numeric: Any, time: Any, string: Any) -> Callable[[Column[Any]], Any]:
+    """Of five things that which goes with a column's type."""
+    kinds = ((BigInteger, bigint), (Integer, integer), (Numeric, numeric), (DateTime, time), (String, string))
+    return lambda column: next(found for kind, found in kinds if isinstance(column.type, kind))
+
+
 @contextmanager
 def _django_model(place: Place, table: Table) -> Iterator[type[Any]]:
     """A Django model of a table, on a connection that has been made."""
@@ -188,20 +196,9 @@ def _django_model(place: Place, table: Table) -> Iterator[type[Any]]:
 
 
 def _django_class(models: Any, table: Table) -> type[Any]:
-    from sqlalchemy import BigInteger, DateTime, Integer, Numeric  # noqa: PLC0415
-
-    kinds = (
-        (BigInteger, models.BigIntegerField),
-        (Integer, models.IntegerField),
-        (Numeric, partial(models.DecimalField, max_digits=12, decimal_places=2)),
-        (DateTime, models.DateTimeField),
-    )
-    fields = {
-        column.name: next((make for kind, make in kinds if isinstance(column.type, kind)), models.TextField)(
-            primary_key=column.primary_key
-        )
-        for column in table.columns
-    }
+    price = partial(models.DecimalField, max_digits=12, decimal_places=2)
+    kinds = _by_type(models.BigIntegerField, models.IntegerField, price, models.DateTimeField, models.TextField)
+    fields = {column.name: kinds(column)(primary_key=column.primary_key) for column in table.columns}
     meta = type("Meta", (), {"app_label": table.name, "db_table": table.name, "managed": False})
     return type("Line", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
 
@@ -224,12 +221,17 @@ def _adbc(place: Place) -> Iterator[Any]:
 def adbc_ingest(place: Place, table: Table, rows: Sequence[Row]) -> Iterator[Write]:
     """An Arrow table made of the rows, sent by ADBC."""
     pyarrow = importlib.import_module("pyarrow")
+    types = _by_type(
+        pyarrow.int64(), pyarrow.int32(), pyarrow.decimal128(12, 2), pyarrow.timestamp("us", "UTC"), pyarrow.string()
+    )
+    # The driver sends what it is given, and the server takes no int8 for an int4.
+    schema = pyarrow.schema([(column.name, types(column)) for column in table.columns])
     with _adbc(place) as connection:
 
         def write() -> None:
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            arrow = pyarrow.Table.from_pylist(rows, schema=schema)
             with connection.cursor() as cursor:
-                cursor.adbc_ingest(table.name, pyarrow.table(columns), mode="append", db_schema_name=table.schema)
+                cursor.adbc_ingest(table.name, arrow, mode="append", db_schema_name=table.schema)
             connection.commit()
 
         yield write
@@ -239,10 +241,12 @@ def adbc_ingest(place: Place, table: Table, rows: Sequence[Row]) -> Iterator[Wri
 def pandas_to_sql(place: Place, table: Table, rows: Sequence[Row]) -> Iterator[Write]:
     """A data frame made of the rows, and `to_sql` over ADBC."""
     pandas = importlib.import_module("pandas")
+    types = _by_type(None, "int32", None, None, None)
+    narrow = {column.name: kind for column in table.columns if (kind := types(column))}
     with _adbc(place) as connection:
 
         def write() -> None:
-            frame = pandas.DataFrame.from_records(rows)
+            frame = pandas.DataFrame.from_records(rows).astype(narrow)
             frame.to_sql(table.name, connection, schema=table.schema, if_exists="append", index=False)
             connection.commit()
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from batchwrite.bench.task import Settings
     from batchwrite.bench.timing import Compared
 
-COLUMNS = ("", "rows", "seconds", "rows/s", "of COPY")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -93,7 +91,7 @@ def lines(compared: Compared) -> Iterator[list[str]]:
         counted = [f"{found.extras.get(name, 0):,.0f}" for name in extras]
         yield [found.contender, f"{found.rows:,}", f"{found.median:.3g}", f"{found.rate:,.0f}", *ratio, *counted]
     for absent in compared.absent:
-        yield [absent.contender, absent.reason]
+        yield [f"{absent.contender}: {absent.reason}"]
 
 
 def figure_lines(figures: Iterable[Figure]) -> Iterator[list[str]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 KEYS = (1, 1_000, 100_000)
 SKEWED_KEYS = 10_000
 EXECUTEMANY = "psycopg executemany UPDATE"
-_COPY = "psycopg COPY into a temporary table, one UPDATE"
+_COPY = "psycopg COPY, then one UPDATE"
 
 
 def name(keys: int) -> str:

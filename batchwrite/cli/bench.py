@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _RETAIL_FILE = "online_retail.csv.xz"
 _DATA_VARIABLE = "BATCHWRITE_SHARED_DATA"
+_WIDTH = 120
 _OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
 
 
@@ -141,7 +142,8 @@ def _telling() -> Iterator[Say]:
 
 
 def _print(report: Report) -> None:
-    console = Console()
+    # Wide enough for every name where it goes to a file or another program.
+    console = Console(width=None if Console().is_terminal else _WIDTH)
     with console.capture() as captured:
         for label, value in (*report.machine.lines(), ("databases", ", ".join(report.databases))):
             console.print(Text(f"{label:<10} {value}"), soft_wrap=True)
