@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, Engine, MetaData, text
+from sqlalchemy import URL, Engine, MetaData, inspect, text
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.writer import create_engine_for
@@ -72,7 +72,8 @@ class Place:
         """The server and its version."""
         with self.engine.connect() as connection:
             if self.is_postgresql:
-                return f"PostgreSQL {str(connection.scalar(text('SHOW server_version'))).split()[0]}"
+                version = str(connection.scalar(text("SHOW server_version"))).split()[0]
+                return f"PostgreSQL {version} {'on a Unix socket' if isinstance(self.server, str) else 'by TCP'}"
             return f"SQLite {connection.scalar(text('SELECT sqlite_version()'))}"
 
 
@@ -92,7 +93,10 @@ def opened_place(url: URL | str) -> Iterator[Place]:
     engine = create_engine_for(url)
     try:
         if engine.dialect.name == "sqlite":
-            yield Place(engine=engine, url=engine.url, schema=None)
+            try:
+                yield Place(engine=engine, url=engine.url, schema=None)
+            finally:
+                _drop_own_tables(engine)
         elif engine.dialect.name == "postgresql":
             with engine.connect() as connection, _own_schema(connection):
                 psycopg_url = engine.url.set(drivername="postgresql+psycopg")
@@ -121,6 +125,13 @@ def _own_schema(connection: Connection) -> Iterator[None]:
         yield
     finally:
         _execute(connection, f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+
+
+def _drop_own_tables(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for name in inspect(connection).get_table_names():
+            if name.startswith(f"{SCHEMA}_"):
+                connection.execute(text(f'DROP TABLE "{name}"'))
 
 
 def _execute(connection: Connection, *statements: str) -> None:

@@ -47,7 +47,9 @@ def draw(report: Report, path: Path) -> None:
 def _bars(axis: Any, compared: Compared) -> None:
     found = sorted(compared.measurements, key=lambda each: each.rate)
     colours = [_OURS if each.contender in {ours.NAME, ours.NAME_WITH_WORKERS} else _OTHERS for each in found]
-    axis.barh([each.contender for each in found], [each.rate for each in found], color=colours, log=True)
+    bars = axis.barh([each.contender for each in found], [each.rate for each in found], color=colours)
+    axis.bar_label(bars, [f"{each.rate:,.0f}" for each in found], padding=3)
+    axis.margins(x=0.15)
     axis.set_title(compared.name)
     axis.set_xlabel("rows/s")
 
@@ -56,10 +58,16 @@ def _lines(axis: Any, grown: list[Compared]) -> None:
     for contender in dict.fromkeys(found.contender for each in grown for found in each.measurements):
         found = [measurement for each in grown if (measurement := each.of(contender))]
         colour = _OURS if contender == ours.NAME else _OTHERS
-        axis.plot([each.rows for each in found], [each.extras[growth.PEAK] for each in found], "o-", color=colour)
-        axis.annotate(contender, (found[-1].rows, found[-1].extras[growth.PEAK]), ha="right", va="bottom")
+        axis.plot(
+            [each.rows for each in found],
+            [each.extras[growth.PEAK] for each in found],
+            "o-",
+            color=colour,
+            label=contender,
+        )
     axis.set_xscale("log")
     axis.set_ylim(bottom=0)
+    axis.legend(loc="lower right")
     axis.set_title("memory by rows streamed")
     axis.set_xlabel("rows")
     axis.set_ylabel(growth.PEAK)

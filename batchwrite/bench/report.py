@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,15 @@ def figure_lines(figures: Iterable[Figure]) -> Iterator[list[str]]:
         yield [figure.name, figure.wanted, measured, answers[figure.is_reached] + note]
 
 
+_METHOD = """
+Contenders take turns, and each run has fresh tables and open connections, which are made outside of the timing.
+Afterwards the rows are counted and added up, to see that they are there. Figures are those of the run in the middle. A
+ratio compares the rows that landed a second with those of the baseline in the same round; it is the middle one of all
+rounds. Everybody gets the same Python rows, and slow contenders get fewer of them. What a contender makes of the rows
+(objects, data frames, Arrow tables) is part of its time. batchwrite runs with its default settings, map function and
+collector included. Where there are bad rows, the good ones must land and nothing else; COPY gets the good ones only.
+"""
+
 FIGURE_COLUMNS = ("figure", "wanted", "measured", "reached")
 
 
@@ -116,19 +126,11 @@ def _page(report: Report) -> Iterator[str]:
     yield f"batchwrite bench{' --quick' if settings.quick else ''} --markdown docs/benchmarks.md"
     yield "```"
     yield ""
-    yield "| | |"
-    yield "|---|---|"
-    for label, value in (*report.machine.lines(), ("database", ", ".join(report.databases))):
-        yield f"| {label} | {value} |"
-    yield f"| size | {settings.rows:,} rows, {settings.runs} runs of each, {report.seconds / 60:,.0f} minutes |"
+    size = f"{settings.rows:,} rows; runs of each: {settings.runs}; {report.seconds / 60:,.1f} minutes in all"
+    machine = [*report.machine.lines(), ("database", ", ".join(report.databases)), ("size", size)]
+    yield from _table(("", ""), machine, others="---")
     yield ""
-    yield (
-        "Contenders take turns, and each run has fresh tables and open connections, which are made outside of the "
-        "timing. Afterwards the rows are counted and added up. Figures are those of the run in the middle. A ratio is "
-        "the middle one of the ratios within each round, of rows that landed a second. Everybody gets the same Python "
-        "rows; slow ones get fewer of them. batchwrite runs with its default settings, map function and collector "
-        "included."
-    )
+    yield textwrap.fill(_METHOD, 120)
     yield ""
     yield "## What has to be shown"
     yield ""
@@ -140,9 +142,9 @@ def _page(report: Report) -> Iterator[str]:
         yield from _table(["", *columns(compared)[1:]], lines(compared))
 
 
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(heading)} |".replace("|  |", "| |")
-    yield "|" + "|".join("---" if number == 0 else "--:" for number in range(len(heading))) + "|"
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], others: str = "--:") -> Iterator[str]:
+    yield "|" + "|".join(f" {name} " if name else " " for name in heading) + "|"
+    yield "|" + "|".join(["---", *[others] * (len(heading) - 1)]) + "|"
     for row in rows:
         cells = [cell.replace("|", "\\|") for cell in row]
         yield f"| {' | '.join([*cells, *[''] * (len(heading) - len(row))])} |"

