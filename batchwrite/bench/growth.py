@@ -63,7 +63,7 @@ def comparisons(bench: Bench) -> Comparisons:
             name=name(size),
             contenders=contenders,
             baseline=COPY.name,
-            runs=1 if size >= _LONG else min(settings.runs, 3),
+            runs=1 if size >= _LONG else settings.fewer_runs,
         )
 
 

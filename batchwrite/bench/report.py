@@ -126,7 +126,7 @@ def _page(report: Report) -> Iterator[str]:
     yield f"batchwrite bench{' --quick' if settings.quick else ''} --markdown docs/benchmarks.md"
     yield "```"
     yield ""
-    size = f"{settings.rows:,} rows; runs of each: {settings.runs}; {report.seconds / 60:,.1f} minutes in all"
+    size = f"{settings.rows:,} rows; at most {settings.runs} runs of each; {report.seconds / 60:,.1f} minutes in all"
     machine = [*report.machine.lines(), ("database", ", ".join(report.databases)), ("size", size)]
     yield from _table(("", ""), machine, others="---")
     yield ""

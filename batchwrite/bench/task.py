@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUICK_ROWS, QUICK_RUNS = 20_000, 3
 ROWS, RUNS = 100_000, 5
+_MOST_LONG_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,11 @@ class Settings:
     runs: int = RUNS
     quick: bool = False
     retail_file: Path | None = None
+
+    @property
+    def fewer_runs(self) -> int:
+        """Rounds of comparisons that take long, or that fewer of the figures depend on."""
+        return 1 if self.quick else min(self.runs, _MOST_LONG_RUNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

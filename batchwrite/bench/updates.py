@@ -68,6 +68,7 @@ def _comparison(bench: Bench, keys: int, title: str, *, skewed: bool) -> Compari
             some.contender("SQLAlchemy, one commit an update", partial(_commits, place, table, few)),
         ],
         baseline=_COPY,
+        runs=bench.settings.fewer_runs,
     )
 
 

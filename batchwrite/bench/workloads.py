@@ -44,7 +44,8 @@ CHUNK_FAR_AWAY = "one chunk of 500 rows, 50 of them bad, 10 ms one way"
 BAD_SHARES = (0.001, 0.01, 0.1, 0.5)
 DELAYS = (0.0, 0.001, 0.01)
 # With 10 ms one way, a savepoint a row takes 60 ms for each row.
-_FEW_FAR_AWAY = 100
+_FEW_FAR_AWAY, _FEW_FAR_AWAY_QUICK = 100, 20
+_MOST_ROWS_FAR_AWAY = 50_000
 _CHUNK_ROWS, _CHUNK_BAD = 500, 0.1
 
 
@@ -91,7 +92,8 @@ def bad_rows(bench: Bench) -> Comparisons:
             make_table=partial(lines_table, is_checked=True),
             make_rows=partial(lines, bad_share=share),
         )
-        yield rows.comparison(bad_rows_name(share), (COPY, SAVEPOINT, COMMIT))
+        comparison = rows.comparison(bad_rows_name(share), (COPY, SAVEPOINT, COMMIT))
+        yield comparison if share == 0.01 else replace(comparison, runs=bench.settings.fewer_runs)
 
 
 def wide_rows(bench: Bench) -> Comparisons:
@@ -102,19 +104,21 @@ def wide_rows(bench: Bench) -> Comparisons:
         make_rows=lambda count: Rows(items=wide(count), bad={}),
         count=max(2, bench.settings.rows // 10),
     )
-    yield rows.comparison("wide rows", (COPY, COPY_CHUNKS, ASYNCPG_COPY, CORE))
+    comparison = rows.comparison("wide rows", (COPY, COPY_CHUNKS, ASYNCPG_COPY, CORE))
+    yield replace(comparison, runs=bench.settings.fewer_runs)
 
 
 def latency(bench: Bench) -> Comparisons:
     """Invoice lines to a database that is far away."""
-    count = min(bench.settings.rows, 50_000)
+    count = min(bench.settings.rows, _MOST_ROWS_FAR_AWAY)
+    savepoints = _FEW_FAR_AWAY_QUICK if bench.settings.quick else _FEW_FAR_AWAY
     for delay in DELAYS:
         with DelayProxy(bench.place.server, delay) as proxy:
             far = bench.place.through(proxy.port)
             rows = RowsOfOneTable(place=far, count=count, counters=_counting(proxy))
-            few = replace(SAVEPOINT, share=min(1.0, _FEW_FAR_AWAY / count))
+            few = replace(SAVEPOINT, share=min(1.0, savepoints / count))
             peers = (COPY, COPY_CHUNKS, ASYNCPG_COPY, CORE, few)
-            yield replace(rows.comparison(latency_name(delay), peers), runs=min(bench.settings.runs, 3))
+            yield replace(rows.comparison(latency_name(delay), peers), runs=bench.settings.fewer_runs)
     with DelayProxy(bench.place.server, DELAYS[-1]) as proxy:
         chunk = RowsOfOneTable(
             place=bench.place.through(proxy.port),
@@ -124,7 +128,7 @@ def latency(bench: Bench) -> Comparisons:
             counters=_counting(proxy),
         )
         few = replace(SAVEPOINT, share=0.1 if bench.settings.quick else 1.0)
-        yield replace(chunk.comparison(CHUNK_FAR_AWAY, (few,), baseline=None), runs=min(bench.settings.runs, 3))
+        yield replace(chunk.comparison(CHUNK_FAR_AWAY, (few,), baseline=None), runs=bench.settings.fewer_runs)
 
 
 def _counting(proxy: DelayProxy) -> Mapping[str, Callable[[], int]]:
@@ -174,7 +178,9 @@ def orders_with_lines(bench: Bench) -> Comparisons:
         some.contender("SQLAlchemy ORM add_all", partial(_orm_orders, place, tables, few)),
         some.contender("SQLAlchemy, one commit an order", partial(_commit_orders, place, tables, few)),
     ]
-    yield Comparison(name="orders with lines", contenders=contenders, baseline=COPY.name)
+    yield Comparison(
+        name="orders with lines", contenders=contenders, baseline=COPY.name, runs=bench.settings.fewer_runs
+    )
 
 
 @contextmanager

@@ -54,7 +54,11 @@ _OUTPUT = click.Path(path_type=Path, dir_okay=False, writable=True)
     type=click.Choice([workload.name for workload in WORKLOADS]),
     help="Measure NAME alone; may be repeated.  [default: every workload]",
 )
-@click.option("--runs", type=click.IntRange(min=1), help=f"Runs of each.  [default: {RUNS}, {QUICK_RUNS} with --quick]")
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    help=f"Runs of each; of what takes long, fewer.  [default: {RUNS}, {QUICK_RUNS} with --quick]",
+)
 @click.option(
     "--rows",
     type=click.IntRange(min=10),
