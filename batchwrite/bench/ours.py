@@ -52,8 +52,7 @@ def writing(
     place: Place, items: Sequence[Any], map_of_run: Callable[[], MapFunction[Any]], landing: int, **options: Any
 ) -> Iterator[Write]:
     """A writer, new but with its connections made, and a run of it; `options` are the writer's."""
-    with connected_engine(place.url, options.get("workers", 1)) as engine:
-        writer = BatchWriter(engine, **options)
+    with connected_engine(place.url, options.get("workers", 1)) as engine, BatchWriter(engine, **options) as writer:
         map_item = map_of_run()
         yield lambda: run(writer, items, map_item, landing)
 
