@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batchwrite import __version__
+from batchwrite.cli.bench import bench
 from batchwrite.cli.demo import demo
 from batchwrite.cli.load import load
 
@@ -15,5 +16,6 @@ def cli() -> None:
     """Write many items to a database: fast where they are good, exact about each that is not."""
 
 
+cli.add_command(bench)
 cli.add_command(demo)
 cli.add_command(load)

@@ -1,0 +1,130 @@
+"""`batchwrite bench` from end to end, with few rows."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import inspect, text
+
+from batchwrite.bench import growth, ours, retail, server, sqlite
+from batchwrite.bench.place import SCHEMA
+from batchwrite.bench.server import throwaway_server
+from batchwrite.bench.workloads import CLEAN, COLLECT, WORKLOADS
+from batchwrite.cli.app import cli
+from batchwrite.errors import ConfigurationError
+from batchwrite.writer import create_engine_for
+
+
+@pytest.fixture
+def bench():
+    def run(*arguments):
+        result = CliRunner().invoke(cli, ["bench", *map(str, arguments)])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def url_of(engine):
+    return engine.url.render_as_string(hide_password=False)
+
+
+QUICKLY = ["--quick", "--rows", 40, "--runs", 1]
+
+
+def test_on_postgresql(bench, postgres_engine, tmp_path):
+    with postgres_engine.begin() as connection:
+        connection.execute(text("CREATE TABLE invoice_lines (mine int)"))
+    names = ["clean", "retail", "growth", "collect", "sqlite"]  # the others are looked at by themselves
+    json_file, page = tmp_path / "bench.json", tmp_path / "bench.md"
+    chosen = [argument for name in names for argument in ("--workload", name)]
+    ended = bench("--database", url_of(postgres_engine), *QUICKLY, *chosen, "--json", json_file, "--markdown", page)
+    assert ended.exit_code == 0, ended.stderr
+    document = json.loads(json_file.read_text(encoding="utf-8"))
+    measured = {
+        each["name"]: {found["contender"] for found in each["measurements"]} for each in document["comparisons"]
+    }
+    for comparison in (CLEAN, COLLECT, retail.NAME, sqlite.PLAIN, growth.name(1_000)):
+        assert ours.NAME in measured[comparison]
+    assert {each["workload"] for each in document["comparisons"]} == set(names)
+    assert "SQLite" in " ".join(document["databases"])
+    assert CLEAN in ended.stdout
+    assert "clean rows, of psycopg COPY" in ended.stdout
+    assert f"{retail.NAME}\n" in ended.stderr  # what was going on
+    assert "## Clean rows" in page.read_text(encoding="utf-8")
+    with postgres_engine.connect() as connection:
+        assert SCHEMA not in inspect(connection).get_schema_names()
+        assert inspect(connection).get_table_names() == ["invoice_lines"]
+
+
+def test_on_sqlite_only_what_is_about_sqlite_is_measured(bench, sqlite_engine, tmp_path):
+    ended = bench("--database", url_of(sqlite_engine), *QUICKLY, "--json", tmp_path / "bench.json")
+    assert ended.exit_code == 0, ended.stderr
+    document = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert {each["workload"] for each in document["comparisons"]} == {"collect", "sqlite"}
+    assert inspect(sqlite_engine).get_table_names() == []
+
+
+def test_the_list_names_every_workload(bench):
+    ended = bench("--list")
+    assert ended.exit_code == 0
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == [each.name for each in WORKLOADS]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--database", "postgresql://u:planted@127.0.0.1:1/db"], 1),
+        (["--database", "nonsense"], 2),
+        (["--database", "postgresql://u:planted@127.0.0.1:port/db"], 2),
+        (["--workload", "nonsense"], 2),
+        (["--retail-file", "nonsense.csv"], 2),
+        (["--rows", "0"], 2),
+    ],
+)
+def test_where_it_cannot_work_it_says_so(bench, arguments, status):
+    ended = bench("--quick", *arguments)
+    assert ended.exit_code == status
+    assert "planted" not in ended.output
+    assert ended.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_picture_needs_matplotlib_before_anything_is_measured(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr("batchwrite.cli.bench.find_spec", lambda _name: None)
+    ended = bench("--plot", tmp_path / "bench.png")
+    assert ended.exit_code == 2
+    assert ended.stderr == 'Error: --plot needs matplotlib: pip install "batchwrite[bench]"\n'
+
+
+def test_a_contender_that_fails_ends_the_command_with_1(bench, sqlite_engine, monkeypatch):
+    monkeypatch.setattr(ours, "run", lambda *_arguments: 1 / 0)
+    ended = bench("--database", url_of(sqlite_engine), *QUICKLY, "--workload", "collect")
+    assert ended.exit_code == 1
+    assert f"failed: {COLLECT}: {ours.NAME}: ZeroDivisionError" in ended.stderr
+
+
+def test_a_server_of_its_own_is_started_and_removed():
+    with throwaway_server() as url:
+        engine = create_engine_for(url)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SHOW fsync")) == "on"
+            directory = connection.scalar(text("SHOW unix_socket_directories"))
+        engine.dispose()
+        assert directory == url.query["host"]
+    with pytest.raises(Exception, match="connection"):
+        create_engine_for(url).connect()
+
+
+def test_where_there_is_no_server_to_start_it_says_what_was_tried(bench, monkeypatch):
+    monkeypatch.setattr(server, "_bin_dirs", list)
+    ended = bench("--quick", "--workload", "clean")
+    assert ended.exit_code == 2
+    assert "no pg_ctl on PATH" in ended.stderr
+    assert "--database" in ended.stderr
+
+
+def test_binaries_that_do_not_work_are_told_one_by_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(server, "_bin_dirs", lambda: [tmp_path / "first", tmp_path / "second"])
+    with pytest.raises(ConfigurationError, match=r"first: .*second: "), throwaway_server():
+        pass
