@@ -107,7 +107,7 @@ BUGS = [
 def test_a_planted_bug_is_found(shared_engine, created, bug):
     # Derandomised and not shrunk: the same examples every time, and the first that fails will do.
     @settings(
-        max_examples=400,
+        max_examples=2_000,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -1,11 +1,14 @@
 """The promises, compared with the sequential reference on generated tables, items and bad items."""
 
+import pytest
 from generated import contents, item_lists, map_for, metadata_for, plant_seeds, seeds, shapes
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import write_sequentially
 
 from batchwrite import BatchWriter, OutcomeStatus
+from batchwrite.sinks.choose import sink_for
+from batchwrite.sinks.postgresql import bulk, fallback
 from batchwrite.sinks.sql import SqlSink
 
 
@@ -23,7 +26,8 @@ def compare(engine, created, data, *, deferred=False, sink=None):
     """Require that the library does what the reference does; `sink` stands in for the real one."""
     made = data.draw(shapes(deferred=deferred))
     before, items = data.draw(seeds(made)), data.draw(item_lists(made))
-    chunk_size = data.draw(st.integers(1, 13))
+    chunk_size, workers = data.draw(st.integers(1, 13)), data.draw(st.integers(0, 3))
+    fewest_for_copy, window = data.draw(st.sampled_from([1, 3, 100])), data.draw(st.sampled_from([1, 2, 60]))
     metadata = metadata_for(made)
     map_item = map_for(metadata)
     with created(engine, metadata):
@@ -32,11 +36,14 @@ def compare(engine, created, data, *, deferred=False, sink=None):
         expected_rows = contents(engine, metadata)
     with created(engine, metadata):
         plant_seeds(engine, metadata, before)
-        writer = BatchWriter(engine, chunk_size=chunk_size)
+        writer = BatchWriter(engine, chunk_size=chunk_size, workers=workers)
         if sink is not None:
             writer._sink = sink(engine)
         stream = writer.stream(items, map_item)
-        outcomes = [described(outcome) for outcome in stream]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bulk, "_FEWEST_FOR_COPY", fewest_for_copy)
+            patch.setattr(fallback, "_WINDOW", window)
+            outcomes = [described(outcome) for outcome in stream]
         rows = contents(engine, metadata)
     assert outcomes == expected
     assert rows == expected_rows
@@ -50,11 +57,17 @@ def test_a_run_does_what_its_items_do_one_by_one(shared_engine, created, data):
     compare(shared_engine, created, data)
 
 
+@given(data=st.data())
+def test_a_run_through_another_driver_does_too(shared_engine, created, data):
+    """The path of drivers that have no pipelines, and the general way of a fallback."""
+    compare(shared_engine, created, data, sink=lambda engine: SqlSink(engine, sink_for(engine)._rules))
+
+
 class WithoutOnConflict(SqlSink):
     """What databases get that have no INSERT with ON CONFLICT."""
 
     def __init__(self, engine):
-        super().__init__(engine)
+        super().__init__(engine, sink_for(engine)._rules)
         self._rules.insert = lambda table: None
 
 

@@ -156,7 +156,7 @@ class Attempt:
         return bool(self._selector.select(0))
 
     def _listen(self) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
-        self._pgconn.consume_input()
+        wire.consume(self._pgconn)
         return self.refused
         yield  # a generator like the others
 

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 # cheaply (PGPROC_MAX_CACHED_SUBXIDS), two being left for what is around them.
 _WINDOW = 60
 
-_MISSING, _NULL, _SEVERAL, _UNDO, _IN_ORDER = "BW001", "BW002", "BW003", "BW004", "BW005"
+# Codes of the block's own errors, which nobody else would choose; the text tells them from those of somebody who does.
+_MISSING, _NULL, _SEVERAL, _UNDO, _IN_ORDER = "ZB1W1", "ZB1W2", "ZB1W3", "ZB1W4", "ZB1W5"
+_OWN = "raised by batchwrite"
 
 _RESULT = "batchwrite.refused"
 
@@ -114,6 +116,8 @@ def refusals_of(text: bytes) -> list[Refusal]:
 
 def message_of(refusal: Refusal, group: Group) -> tuple[str, str] | None:
     """The message, and the columns concerned, for what the block itself refuses an item for."""
+    if refusal.message != _OWN:
+        return None
     keys = ", ".join(group.key_columns)
     if refusal.sqlstate == _MISSING:
         return f"no row has this key ({keys})", keys
@@ -192,7 +196,7 @@ def _windows(plan: FallbackPlan, groups: Sequence[tuple[int, Group]], *, is_afte
     proof = ", ".join(str(number) for number, group in groups if not group.is_keyed) or "-1"
     doubt = (
         f"IF bw_group NOT IN ({proof}) AND bw_state <> '{_MISSING}' THEN"
-        f" RAISE EXCEPTION USING ERRCODE = '{_IN_ORDER}'; END IF;"
+        f" RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_IN_ORDER}'; END IF;"
         if is_after_bulk
         else ""
     )
@@ -216,7 +220,7 @@ WHILE bw_from <= pg_catalog.cardinality(bw_todo) LOOP
           bw_column, bw_constraint, bw_group, bw_late)::text;
       END;
     END LOOP;
-    IF pg_catalog.cardinality(bw_good) > 0 THEN RAISE EXCEPTION USING ERRCODE = '{_UNDO}'; END IF;
+    IF pg_catalog.cardinality(bw_good) > 0 THEN RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_UNDO}'; END IF;
   EXCEPTION WHEN SQLSTATE '{_UNDO}' THEN NULL;
   END;
   FOREACH bw_i IN ARRAY bw_good LOOP
@@ -256,15 +260,15 @@ def _one(number: int, group: Group) -> str:
     else:
         sets, guard = _sets(group, texts[count:])
         change = f"UPDATE {table.name} AS t SET {sets} WHERE {matches}{guard}"
-    missing = "NULL;" if group.missing_ok else f"RAISE EXCEPTION USING ERRCODE = '{_MISSING}';"
+    missing = "NULL;" if group.missing_ok else f"RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_MISSING}';"
     if group.kind is Kind.INCREMENT:
         missing = (
             f"IF EXISTS (SELECT FROM {table.name} AS t WHERE {matches}) THEN"
-            f" RAISE EXCEPTION USING ERRCODE = '{_NULL}'; END IF; {missing}"
+            f" RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_NULL}'; END IF; {missing}"
         )
     return f"""{change};
           GET DIAGNOSTICS bw_hit = ROW_COUNT;
-          IF bw_hit > 1 THEN RAISE EXCEPTION USING ERRCODE = '{_SEVERAL}'; END IF;
+          IF bw_hit > 1 THEN RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_SEVERAL}'; END IF;
           IF bw_hit = 0 THEN {missing} END IF;"""
 
 
@@ -351,7 +355,7 @@ def _all(number: int, group: Group) -> str:
     return f"""WITH v AS (SELECT {keys}, {sums} FROM {source} WHERE bw_ok[s.item] GROUP BY {listed}),
     u AS (UPDATE {table.name} AS t SET {sets} FROM v WHERE {matches}{guard} RETURNING 1)
   SELECT (SELECT pg_catalog.count(*) FROM v) - (SELECT pg_catalog.count(*) FROM u) INTO bw_hit;
-  IF bw_hit <> 0 THEN RAISE EXCEPTION USING ERRCODE = '{_MISSING}'; END IF;""".replace(
+  IF bw_hit <> 0 THEN RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_MISSING}'; END IF;""".replace(
         "pg_catalog.count(*)", "count(*)"
     ).replace("pg_catalog.sum(", "sum(")
 

@@ -108,40 +108,41 @@ def lay_out(
 def _grouped(
     items: Sequence[Sequence[Write]], left_out: dict[int, BaseException], table_for: Callable[[TableInfo], FastTable]
 ) -> list[Group]:
-    groups: dict[Any, Group] = {}
-    orders: set[tuple[Any, ...]] = set()
+    groups: list[Group] = []
+    places: dict[Any, int] = {}
+    orders: set[tuple[int, ...]] = set()
     for number, writes in enumerate(items, start=1):
         if number - 1 in left_out:
             continue
-        order: list[Any] = []
+        order: list[int] = []
         for write in writes:
-            columns = write.shape.columns if write.shape is not None else tuple(write.values)
-            alike = (write.table, write.kind, columns, write.key_columns, write.set_columns, write.missing_ok)
-            group = groups.get(alike)
-            if group is None:
-                table = table_for(write.table)
-                group = groups[alike] = Group(table, write.kind, *alike[3:])
-            group.writes.append(write)
-            group.items.append(number)
-            if not order or order[-1] != alike:
-                order.append(alike)
+            columns = write.shape or (write.table, *write.values)
+            alike = (write.kind, columns, write.key_columns, write.set_columns, write.missing_ok)
+            place = places.get(alike)
+            if place is None:
+                place = places[alike] = len(groups)
+                groups.append(Group(table_for(write.table), write.kind, *alike[2:]))
+            groups[place].writes.append(write)
+            groups[place].items.append(number)
+            if not order or order[-1] != place:
+                order.append(place)
         orders.add(tuple(order))
-    return [groups[alike] for alike in _common_order(orders)]
+    return [groups[place] for place in _common_order(orders)]
 
 
-def _common_order(orders: Iterable[tuple[Any, ...]]) -> list[Any]:
+def _common_order(orders: Iterable[tuple[int, ...]]) -> list[int]:
     """One order that agrees with each of some.
 
     Raises:
         NoFastPath: There is none.
     """
-    before: dict[Any, set[Any]] = {}
+    before: dict[int, set[int]] = {}
     for order in sorted(orders, key=len):
         if len(set(order)) < len(order):
             raise NoFastPath("an item writes to a table, to another, and to the first again")
         for place, each in enumerate(order):
             before.setdefault(each, set()).update(order[:place])
-    done: list[Any] = []
+    done: list[int] = []
     while len(done) < len(before):
         ready = [each for each, others in before.items() if each not in done and others.issubset(done)]
         if not ready:

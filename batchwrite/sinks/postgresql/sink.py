@@ -137,7 +137,8 @@ class PostgresqlSink(SqlSink):
             raw: Any = connection.connection.dbapi_connection
             if not trusts_adapters(raw):
                 raise NoFastPath("the connection adapts Python's own types in a way of its own")
-            self._rules.begin_fallback(connection)
+            if not self.is_failing:
+                self._rules.begin_fallback(connection)
             bulk = self._writer(connection)
             layout = lay_out(
                 items,
@@ -297,6 +298,8 @@ def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
         is_exact = all(columns <= exact for columns in server.unique)
         if not is_plain or server.has_triggers or server.has_odd_uniqueness or not is_exact:
             return False
+    if len(layout.groups) == 1 and layout.groups[0].kind is Kind.INSERT:
+        return not layout.groups[0].table.info.is_self_referencing
     segments = make_plan(items).segments
     return len(segments) == 1 and not segments[0].probes and not segments[0].refusal
 

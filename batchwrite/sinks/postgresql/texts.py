@@ -150,12 +150,15 @@ class TextColumn:
             types = frozenset(map(type, values))
         if self._is_binary and str in types:
             raise NoFastPath(f"column {self._name} of bytes is given texts")
-        if types == {str}:
+        kinds = types - {type(None)}
+        if kinds == {str}:
             return values
-        if len(types) == 1:
-            (kind,) = types
-            if kind in self._writers:
-                return list(map(self._writers[kind], values))
+        if len(kinds) == 1:
+            writer = self._writers.get(next(iter(kinds)))
+            if writer is not None and kinds == types:
+                return list(map(writer, values))
+            if writer is not None:
+                return [None if value is None else writer(value) for value in values]
         return [self._text(value, transformer) for value in values]
 
     def unlikely(self, values: Sequence[Any], types: frozenset[type]) -> list[int]:

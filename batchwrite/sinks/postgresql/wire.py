@@ -63,29 +63,26 @@ def _flush(connection: PGconn) -> Generator[bool, None, None]:
     """Send what libpq holds, taking in what the server sends: it may not read on before somebody takes that."""
     while connection.flush():
         yield True
-        connection.consume_input()
+        consume(connection)
 
 
 def _next_result(connection: PGconn) -> Generator[bool, None, PGresult | None]:
     while connection.is_busy():
         yield False
-        try:
-            connection.consume_input()
-        except errors.OperationalError:
-            last_words = _last_words(connection)
-            if last_words is None:
-                raise
-            return last_words
+        consume(connection)
     return connection.get_result()
 
 
-def _last_words(connection: PGconn) -> PGresult | None:
-    """What a server has said before it ended the connection."""
-    for _ in range(_MOST_RESULTS_BEFORE_LAST_WORDS):
-        result = connection.get_result()
-        if result is not None and result.error_field(pq.DiagnosticField.SQLSTATE):
-            return result
-    return None
+def consume(connection: PGconn) -> None:
+    """Take in what the server has sent; where it has ended the connection, raise what it said before it did."""
+    try:
+        connection.consume_input()
+    except errors.OperationalError as error:
+        for _ in range(_MOST_RESULTS_BEFORE_LAST_WORDS):
+            result = connection.get_result()
+            if result is not None and result.error_field(pq.DiagnosticField.SQLSTATE):
+                raise errors.error_from_result(result) from error
+        raise
 
 
 def _raise_if_failed(result: PGresult, number: int, encoding: str) -> None:
