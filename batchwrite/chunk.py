@@ -108,15 +108,15 @@ class ChunkBuilder:
             writes: What is to be written for it.
             verdict: Set where mapping has already decided what becomes of it.
         """
-        size = 0
+        rows, total, size = self._rows + len(writes), self._bytes, 0
         for write in writes:
-            data, shape = write.data, write.shape
-            if type(data) is tuple and shape is not None:
-                size += shape.size_of(data)
+            shape = write.shape
+            if shape is not None and type(write.data) is tuple:
+                size += shape.size_of(write.data)
             else:
                 size += row_size(write.values.values())
+        total += size
         limits = self._limits
-        rows, total = self._rows + len(writes), self._bytes + size
         full: list[Chunk] = []
         if total > limits.bytes or rows > limits.rows:
             full = self.cut()

@@ -47,6 +47,7 @@ class Run:
         self._ready: deque[Chunk] = deque()  # cut, not yet given to be flushed
         self.received = 0
         self.collector = Collector(sink)
+        self._record, self._add = self.collector.record, self._builder.add
 
     @property
     def abort(self) -> Abort | None:
@@ -82,10 +83,15 @@ class Run:
         """
         self.received += 1
         try:
-            writes, skip_reason = self.collector.record(item, map_item)
+            writes, skip_reason = self._record(item, map_item)
         except Exception as error:  # noqa: BLE001 - it is the item's failure
             return self._collect_undone(item, None, error)
-        return self._collect(item, writes, skip_reason)
+        if len(writes) != 1 or skip_reason is not None:
+            return self._collect(item, writes, skip_reason)
+        chunks = self._add(item, writes)  # the usual case, by the shortest way
+        if chunks:
+            self._ready.extend(chunks)
+        return chunks
 
     def receive(self) -> None:
         """Begin an item that somebody else maps, to be ended by `collect`."""

@@ -319,7 +319,7 @@ def _enforce_foreign_keys(connection: Any, _record: object) -> None:
 
 
 # Looking after the chunks on their way takes some 10 us: nothing among so many items, and soon enough for the database.
-_ITEMS_BETWEEN_PAUSES = 100
+_ITEMS_BETWEEN_PAUSES = 250
 
 
 class _SourceStopped(Exception):

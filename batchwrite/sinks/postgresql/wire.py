@@ -143,6 +143,20 @@ def pipeline(
     connection.pipeline_sync()
     yield from _flush(connection)
     results: list[PGresult] = []
+    try:
+        yield from _gather(connection, results)
+    except errors.OperationalError:
+        for number, result in enumerate(results):  # what a server says before it ends the connection says more
+            _raise_if_failed(result, number, encoding)
+        raise
+    connection.exit_pipeline_mode()
+    for number, result in enumerate(results):
+        _raise_if_failed(result, number, encoding)
+    return results
+
+
+def _gather(connection: PGconn, results: list[PGresult]) -> Generator[bool, None, None]:
+    """All results of a pipeline, one for each statement."""
     is_between = True  # the results of two statements, where nothing more would mean that the connection is dead
     while True:
         result = yield from _next_result(connection)
@@ -153,12 +167,8 @@ def pipeline(
             continue
         is_between = False
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
-            break
+            return
         results.append(result)
-    connection.exit_pipeline_mode()
-    for number, result in enumerate(results):
-        _raise_if_failed(result, number, encoding)
-    return results
 
 
 def begin(connection: Any) -> bytes:
