@@ -187,7 +187,10 @@ class Flusher:
         others = [other.pending for other in self._flights if other is not flight]
         if not flight.items or None in others:
             return False
-        flight.pending = self._sink.begin(flight.items, [other for other in others if other is not None])
+        may_commit = not others and (self._settings.policy.most is None or not flight.chunk.verdicts)
+        flight.pending = self._sink.begin(
+            flight.items, [other for other in others if other is not None], may_commit=may_commit
+        )
         flight.is_behind = bool(others)
         return flight.pending is not None
 

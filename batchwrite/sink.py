@@ -66,12 +66,15 @@ class Sink(Catalog, Protocol):
     nothing is kept.
     """
 
-    def begin(self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite]) -> PendingWrite | None:
+    def begin(
+        self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite], *, may_commit: bool
+    ) -> PendingWrite | None:
         """Begin to write items, all but those refused, on the way.
 
         Args:
             items: The items.
             others: What is on its way before them, in order.
+            may_commit: Whether it may be committed at once, if nothing is refused.
 
         Returns:
             The attempt, or `None` where they must be written at once, or not before `others` have ended.

@@ -349,8 +349,6 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
                 else:
                     run.flush(chunk)
             yield from run.take_reports()
-        with deferred_interrupts():
-            run.settle()
     except KeyboardInterrupt as error:
         run.stop("interrupted", "the run was interrupted")
         stopped = error
@@ -360,12 +358,10 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
         stopped = cause
     except BaseException as error:
         run.stop("caller", f"{type(error).__name__} ended the run")
-        with deferred_interrupts():
-            run.settle()
+        _settle(run)
         run.end()
         raise
-    with deferred_interrupts():
-        run.settle()
+    stopped = _settle(run) or stopped
     run.end()
     yield from run.take_reports()
     if isinstance(stopped, KeyboardInterrupt):
@@ -373,6 +369,19 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
     if stopped is not None:
         text = f"reading the input raised {type(stopped).__name__}; {_summary(run)}"
         raise SourceError(text, result=run.result()) from stopped
+
+
+def _settle(run: Run) -> KeyboardInterrupt | None:
+    """Bring to its end what is on its way; the Ctrl-C that came meanwhile, if one did."""
+    interrupt = None
+    while run.is_busy:
+        try:
+            with deferred_interrupts():
+                run.settle()
+        except KeyboardInterrupt as error:
+            run.stop("interrupted", "the run was interrupted")
+            interrupt = error
+    return interrupt
 
 
 def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[Chunk | None]:

@@ -70,6 +70,8 @@ class SqlSink(SqlCatalog):
         self,
         items: Sequence[Sequence[Write]],  # noqa: ARG002 - the protocol's
         others: Sequence[PendingWrite],  # noqa: ARG002
+        *,
+        may_commit: bool,  # noqa: ARG002
     ) -> PendingWrite | None:
         """Nothing: a statement that SQLAlchemy executes is waited for."""
         return None

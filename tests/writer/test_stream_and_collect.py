@@ -105,7 +105,7 @@ def test_a_keyboard_interrupt_in_the_consumer_leaves_right_counts(database):
 
 
 def test_ctrl_c_between_outcomes_is_delivered(database):
-    stream = BatchWriter(database, chunk_size=2).stream(range(10), write_one)
+    stream = BatchWriter(database, chunk_size=2, workers=0).stream(range(10), write_one)
     interrupts = (interrupt() for _ in stream)
     with pytest.raises(KeyboardInterrupt):
         next(interrupts)

@@ -40,6 +40,7 @@ class Attempt:
         talk: Writes, and returns what was refused.
         classify: What an exception means.
         give_back: Ends the use of the connection, whatever its state.
+        commit: The COMMIT, where `talk` sends one, too.
 
     Attributes:
         refused: Positions of the items left out, with the reasons; known once it is written.
@@ -53,6 +54,7 @@ class Attempt:
         talk: Generator[bool, None, Sequence[tuple[int, Fault]]],
         classify: Callable[[BaseException, Connection | None], Fault],
         give_back: Callable[[Connection], None],
+        commit: wire.Commit | None = None,
     ) -> None:
         self._connection = connection
         raw: Any = connection.connection.dbapi_connection
@@ -64,7 +66,8 @@ class Attempt:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pgconn.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
         self._failure: FlushFailed | None = None
-        self._is_committing = False
+        self._commit = commit
+        self._commits_along = commit is not None
         self._waits_to_send = True
         self.refused: Sequence[tuple[int, Fault]] = ()
         self.is_written = False
@@ -84,17 +87,22 @@ class Attempt:
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
-        while not self.is_written:
-            if self._is_ready(_SECONDS_BEFORE_A_LOOK):
-                self._resume()
-            else:
-                on_delay(self)
+        try:
+            while not self.is_written:
+                if self._is_ready(_SECONDS_BEFORE_A_LOOK):
+                    self._resume()
+                else:
+                    on_delay(self)
+        except BaseException as error:
+            self._stop(error)
+            if not self._is_committing:
+                raise
         if self._failure is not None:
             raise self._failure
 
     def begin_commit(self) -> None:
         """Send COMMIT; the answer comes in its time."""
-        if self._is_committing or self._failure is not None:
+        if self._commit is not None or self._failure is not None:
             return
         if self._is_ready_to_read():
             # Nothing is to come: the server has ended the connection, and with it the transaction. Known before
@@ -103,8 +111,8 @@ class Attempt:
             self._resume()
             if self._failure is not None:
                 return
-        self._is_committing = True
-        self._talk = self._commit()
+        self._commit = wire.Commit(is_sent=True)
+        self._talk = self._committing()
         self._resume()
 
     def commit(self) -> None:
@@ -114,9 +122,12 @@ class Attempt:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
         self.begin_commit()
-        while not self.has_ended:
-            if self._is_ready(None):
-                self._resume()
+        try:
+            while not self.has_ended:
+                if self._is_ready(None):
+                    self._resume()
+        except BaseException as error:  # noqa: BLE001 - raised as what becomes of it
+            self._stop(error)
         if self._failure is not None:
             raise self._failure
 
@@ -173,7 +184,7 @@ class Attempt:
             self._waits_to_send = next(self._talk)
         except StopIteration as done:
             self._talk = None
-            if self._is_committing:
+            if self._commit is not None:
                 self._leave_transaction()
             else:
                 self.refused = done.value
@@ -183,6 +194,12 @@ class Attempt:
             self._fail(error)
             if not isinstance(error, Exception) and not self._is_committing:
                 raise
+
+    def _stop(self, error: BaseException) -> None:
+        """Whoever waited was interrupted: with COMMIT on its way that leaves a doubt, else all is undone."""
+        if not self.has_ended:
+            self._talk = None
+            self._fail(error)
 
     def _leave_transaction(self) -> None:
         """Tell SQLAlchemy, and whoever listens there, that the transaction is committed."""
@@ -197,7 +214,7 @@ class Attempt:
         fault = self._classify(error, self._connection)
         is_lost = fault.kind is FaultKind.LOST or not isinstance(error, Exception) or is_committed
         if self._is_committing:
-            fault = replace(fault, at_commit=True)
+            fault = replace(fault, at_commit=not self._commits_along)
             if is_lost:
                 doubt = "COMMIT got no answer: the chunk may have been written or not"
                 fault = replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)
@@ -205,13 +222,16 @@ class Attempt:
         self._failure.__cause__ = error
         self._end(is_broken=is_lost or self._is_busy())
 
-    def _commit(self) -> Generator[bool, None, None]:
+    @property
+    def _is_committing(self) -> bool:
+        """Whether COMMIT may have reached the server."""
+        return self._commit is not None and self._commit.is_sent
+
+    def _committing(self) -> Generator[bool, None, None]:
         status = pq.TransactionStatus(self._pgconn.transaction_status)
         if status != pq.TransactionStatus.INTRANS:
             raise BatchWriteError(f"the transaction is {status.name} where it should be ready to be committed")
-        (result,) = yield from wire.query(self._pgconn, b"COMMIT", self._raw.info.encoding)
-        if result.command_status != b"COMMIT":
-            raise BatchWriteError("the server answered COMMIT by a rollback")
+        yield from wire.commit(self._pgconn, self._raw.info.encoding)
 
     def _end(self, *, is_broken: bool = False) -> None:
         self.is_written = self.has_ended = True

@@ -272,10 +272,7 @@ class BulkWriter:
         return Source([table.cast(name) for name, _ in columns], texts, self._encode)
 
     def _encode(self, text: str) -> bytes:
-        try:
-            return text.encode(self._encoding)
-        except UnicodeEncodeError:
-            raise NoFastPath("a text cannot be encoded as the connection's encoding wants it") from None
+        return text.encode(self._encoding)
 
 
 class Source:

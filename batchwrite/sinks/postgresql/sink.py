@@ -50,14 +50,16 @@ class PostgresqlSink(SqlSink):
 
     # ---- the sink
 
-    def begin(self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite]) -> PendingWrite | None:
+    def begin(
+        self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite], *, may_commit: bool
+    ) -> PendingWrite | None:
         """Begin to write all items; nothing where they must be written at once, or not before others have ended."""
         if self.is_failing and others:
             return None  # what an item is refused for may be mended by the chunks before
         if others and not all(write.kind is Kind.INSERT for writes in items for write in writes):
             return None  # what changes rows must find those that the chunks before it have changed
         try:
-            return self._fallback(items) if self.is_failing else self._bulk(items)
+            return self._fallback(items) if self.is_failing else self._bulk(items, may_commit=may_commit)
         except FlushFailed:
             return None  # to be written, and to fail, in its turn
 
@@ -67,7 +69,7 @@ class PostgresqlSink(SqlSink):
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
-        attempt = self._bulk(items) if not self.is_failing else None
+        attempt = self._bulk(items, may_commit=True) if not self.is_failing else None
         if attempt is None:
             super().write(items)
             return
@@ -102,8 +104,10 @@ class PostgresqlSink(SqlSink):
 
     # ---- attempts
 
-    def _bulk(self, items: Sequence[Sequence[Write]]) -> Attempt | None:
+    def _bulk(self, items: Sequence[Sequence[Write]], *, may_commit: bool) -> Attempt | None:
         """An attempt to write all items; nothing where that has to be left to SQLAlchemy.
+
+        COMMIT goes along with a few statements whose answers need no looking at: one round trip in all.
 
         Raises:
             FlushFailed: It could not even begin.
@@ -124,7 +128,9 @@ class PostgresqlSink(SqlSink):
             if isinstance(error, Exception):
                 raise FlushFailed(fault) from error
             raise
-        return Attempt(connection, self._talk(connection, parts), self._classified, self._give_back)
+        commits_along = may_commit and all(isinstance(part, Executed) and not part.must_be_empty for part in parts)
+        commit = wire.Commit() if commits_along else None
+        return Attempt(connection, self._talk(connection, parts, commit), self._classified, self._give_back, commit)
 
     def _fallback(self, items: Sequence[Sequence[Write]]) -> Attempt | None:
         """An attempt to write all items but those at fault; nothing where that has to be left to SQLAlchemy.
@@ -260,7 +266,7 @@ class PostgresqlSink(SqlSink):
     # ---- what is sent
 
     def _talk(
-        self, connection: Connection, parts: Sequence[Copied | Executed]
+        self, connection: Connection, parts: Sequence[Copied | Executed], commit: wire.Commit | None
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         """Send the parts, in as few messages as their order allows."""
         raw: Any = connection.connection.dbapi_connection
@@ -276,7 +282,7 @@ class PostgresqlSink(SqlSink):
             yield from _copy(raw, opening, part)
             opening = []
         if waiting:
-            yield from _execute(raw, opening, waiting)
+            yield from _execute(raw, opening, waiting, commit)
         return ()
 
     def _opening(self, raw: Any) -> list[bytes]:
@@ -304,15 +310,19 @@ def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
     return len(segments) == 1 and not segments[0].probes and not segments[0].refusal
 
 
-def _execute(raw: Any, opening: Sequence[bytes], parts: Sequence[Executed]) -> Generator[bool, None, None]:
+def _execute(
+    raw: Any, opening: Sequence[bytes], parts: Sequence[Executed], commit: wire.Commit | None = None
+) -> Generator[bool, None, None]:
     statements = [*map(wire.Statement, opening), *[part.statement for part in parts]]
     try:
-        results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding)
+        results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding, commit)
     except wire.StatementFailed as error:
         number = error.number - len(opening)
-        if number < 0:
+        if not 0 <= number < len(parts):
             raise _cause_of(error) from None
         raise FailedAt(parts[number].table) from error.__cause__
+    if commit is not None:
+        wire.require_committed(results.pop())
     for part, result in zip(parts, results[len(opening) :], strict=True):
         if part.must_be_empty and result.ntuples:
             refusal = ItemRefused(part.must_be_empty, table=part.table.name)

@@ -8,9 +8,13 @@ while its caller does something else.
 from __future__ import annotations
 
 import logging
+import selectors
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import errors, pq
+
+from batchwrite.errors import BatchWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -47,6 +51,20 @@ class Statement(NamedTuple):
     parameters: Sequence[bytes | None] = ()
 
 
+_COMMIT = b"COMMIT"
+
+
+@dataclass(slots=True)
+class Commit:
+    """A COMMIT that goes along with other statements.
+
+    Attributes:
+        is_sent: Whether it may have reached the server.
+    """
+
+    is_sent: bool = False
+
+
 class StatementFailed(Exception):
     """A statement of a conversation was refused; the cause is psycopg's exception.
 
@@ -71,6 +89,18 @@ def _next_result(connection: PGconn) -> Generator[bool, None, PGresult | None]:
         yield False
         consume(connection)
     return connection.get_result()
+
+
+def _has_ended(connection: PGconn) -> bool:
+    """Whether the server has already closed a connection on which nothing is going on."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.socket, selectors.EVENT_READ)
+        try:
+            while selector.select(0):  # a notice first, perhaps, and then the end
+                connection.consume_input()
+        except errors.OperationalError:
+            return True
+    return False
 
 
 def consume(connection: PGconn) -> None:
@@ -128,16 +158,29 @@ def copy(connection: PGconn, pieces: Iterable[bytes], encoding: str) -> Generato
 
 
 def pipeline(
-    connection: PGconn, statements: Sequence[Statement], encoding: str
+    connection: PGconn, statements: Sequence[Statement], encoding: str, commit: Commit | None = None
 ) -> Generator[bool, None, list[PGresult]]:
     """Statements sent one after the other without waiting for answers: one result each.
+
+    Args:
+        connection: The connection.
+        statements: The statements.
+        encoding: The connection's encoding.
+        commit: A COMMIT to come after them.
 
     Raises:
         StatementFailed: The server refused one, and so left out those after it.
     """
+    for sql, _ in statements:
+        _note(sql)
+    if commit is not None:
+        _note(_COMMIT)
+        statements = [*statements, Statement(_COMMIT)]
+        if _has_ended(connection):
+            raise errors.OperationalError("the server has ended the connection")
+        commit.is_sent = True
     connection.enter_pipeline_mode()
     for sql, parameters in statements:
-        _note(sql)
         connection.send_query_params(sql, parameters)
         yield from _flush(connection)
     connection.pipeline_sync()
@@ -146,13 +189,22 @@ def pipeline(
     try:
         yield from _gather(connection, results)
     except errors.OperationalError:
-        for number, result in enumerate(results):  # what a server says before it ends the connection says more
-            _raise_if_failed(result, number, encoding)
+        _raise_if_any_failed(
+            results, encoding, commit, len(statements) - 1
+        )  # what a server says before it ends the connection says more
         raise
     connection.exit_pipeline_mode()
-    for number, result in enumerate(results):
-        _raise_if_failed(result, number, encoding)
+    _raise_if_any_failed(results, encoding, commit, len(statements) - 1)
     return results
+
+
+def _raise_if_any_failed(
+    results: Sequence[PGresult], encoding: str, commit: Commit | None, place_of_commit: int
+) -> None:
+    for number, result in enumerate(results):
+        if commit is not None and result.status in _FAILED and number < place_of_commit:
+            commit.is_sent = False  # the server leaves out what comes after a failure
+        _raise_if_failed(result, number, encoding)
 
 
 def _gather(connection: PGconn, results: list[PGresult]) -> Generator[bool, None, None]:
@@ -181,6 +233,27 @@ def begin(connection: Any) -> bytes:
     if connection.deferrable is not None:
         words.append("DEFERRABLE" if connection.deferrable else "NOT DEFERRABLE")
     return " ".join(words).encode()
+
+
+def commit(connection: PGconn, encoding: str) -> Generator[bool, None, None]:
+    """COMMIT by itself.
+
+    Raises:
+        StatementFailed: The server refused.
+        BatchWriteError: The transaction was one that cannot be committed.
+    """
+    (result,) = yield from query(connection, _COMMIT, encoding)
+    require_committed(result)
+
+
+def require_committed(result: PGresult) -> None:
+    """Make sure that COMMIT was not answered by a rollback, as that of a failed transaction is, without an error.
+
+    Raises:
+        BatchWriteError: It was.
+    """
+    if result.command_status != b"COMMIT":
+        raise BatchWriteError("the server answered COMMIT by a rollback")
 
 
 def error_name(sqlstate: str) -> str:
