@@ -26,9 +26,13 @@ class ChunkLimits:
             other value.
         seconds: Longest time between a chunk's first item and its flush, above 0, looked at whenever an item has
             been collected; `None` for no such bound.
+
+    Source: measured on PostgreSQL 15 over a local socket, rows of nine columns, the same run: chunks of 1,000 items
+        72,000 rows/s, 5,000 94,000, 10,000 94,000; what a chunk adds (BEGIN, COMMIT, the disk) is spread thin at 5,000,
+        and a flush takes about 50 ms.
     """
 
-    items: int = 1_000
+    items: int = 5_000
     rows: int = 20_000
     bytes: int = 16 * 1024 * 1024
     seconds: float | None = 5.0

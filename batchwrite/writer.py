@@ -78,7 +78,7 @@ class BatchWriter:
         self,
         database: Engine | URL | str,
         *,
-        chunk_size: int = 1_000,
+        chunk_size: int = 5_000,
         chunk_rows: int = 20_000,
         chunk_bytes: int = 16 * 1024 * 1024,
         chunk_seconds: float | None = 5.0,

@@ -130,7 +130,7 @@ class LoadOptions:
     help="The text that means NULL, in every column.  [default: the empty text, except in columns of text]",
 )
 @click.option(
-    "--chunk-size", type=click.IntRange(min=1), default=1_000, show_default=True, help="Most lines in one transaction."
+    "--chunk-size", type=click.IntRange(min=1), default=5_000, show_default=True, help="Most lines in one transaction."
 )
 @click.option(
     "--max-failures",

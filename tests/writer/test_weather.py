@@ -13,6 +13,7 @@ from batchwrite import (
     RetryPolicy,
     Status,
 )
+from batchwrite.sinks.postgresql import bulk
 from batchwrite.sinks.postgresql.rules import PostgresqlRules
 from batchwrite.sinks.sql import SqlSink
 
@@ -68,8 +69,9 @@ def test_a_connection_killed_inside_a_chunk_of_the_generic_path_costs_nothing(po
 
 
 @pytest.fixture
-def killed_at_second_commit(postgres, killer):
+def killed_at_second_commit(postgres, killer, monkeypatch):
     """The connection is killed when everything is written and COMMIT is about to be sent."""
+    monkeypatch.setattr(bulk, "_FEWEST_FOR_COPY", 1)  # after a COPY, COMMIT is sent by itself
     with on_statement(postgres, "COMMIT", killer, number=2):
         yield
 

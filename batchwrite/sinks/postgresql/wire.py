@@ -34,9 +34,13 @@ _log = logging.getLogger("batchwrite.sql")
 
 
 def _note(sql: bytes) -> None:
-    """Log a statement that SQLAlchemy's own log does not see. Names stand in it, values do not."""
+    """Log a statement that SQLAlchemy's own log does not see. Names stand in it, values do not.
+
+    Of a block of many lines the first will do: below it are the constraints of tables, and what these quote.
+    """
     if _log.isEnabledFor(logging.DEBUG):
-        _log.debug("%s", sql.decode(errors="replace"), extra={"action": "statement"})
+        text, _, _ = sql.decode(errors="replace").partition("\n")
+        _log.debug("%s", text, extra={"action": "statement"})
 
 
 class Statement(NamedTuple):
