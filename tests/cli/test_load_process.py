@@ -210,4 +210,4 @@ def test_memory_does_not_grow_with_the_file(start: Start, sqlite_engine: Engine,
         _, err = process.communicate()
         return int(err)
 
-    assert peak(60) - peak(6) < 10_000
+    assert peak(60) - peak(25) < 10_000  # both more than a chunk

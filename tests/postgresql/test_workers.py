@@ -3,8 +3,8 @@
 import threading
 
 import pytest
-from orders import LINES, PARENTS, good, ids, insert_and_take, insert_line, rows_with_bad, taken, verdicts
-from sqlalchemy import select
+from orders import BAD, LINES, PARENTS, good, ids, insert_and_take, insert_line, rows_with_bad, taken, verdicts
+from sqlalchemy import NullPool, StaticPool, create_engine, select
 
 from batchwrite import BatchWriter, OutcomeStatus
 from batchwrite.errors import ConfigurationError
@@ -93,6 +93,24 @@ def test_no_thread_and_no_connection_is_left(database, workers):
     BatchWriter(database, chunk_size=50, workers=workers).run(map(good, range(500)), insert_line)
     assert threading.active_count() == before
     assert database.pool.checkedout() == 0
+
+
+@pytest.mark.parametrize(
+    "pool", [{"pool_size": 1, "max_overflow": 0}, {"poolclass": NullPool}, {"poolclass": StaticPool}], ids=str
+)
+def test_whatever_the_pool(database, workers, pool):
+    engine = create_engine(database.url, **pool)
+
+    def map_item(row, out):
+        if row["id"] % 50 == 3:
+            with engine.connect() as connection:
+                connection.execute(select(PARENTS.c.sku)).all()
+        insert_line(row, out)
+
+    rows, expected = rows_with_bad(300, 40, kinds=BAD[:5])
+    result = BatchWriter(engine, chunk_size=50, workers=workers).run(rows, map_item)
+    engine.dispose()
+    assert verdicts(result) == expected
 
 
 @pytest.mark.parametrize("workers", [-1, 65, True, 1.5, "2", None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # How long somebody who waits for an attempt does so before looking whether another of ours holds it up.
 _SECONDS_BEFORE_A_LOOK = 0.05
 
-_SECONDS_TO_CANCEL = 5.0
+_SECONDS_TO_CANCEL = 2.0
 
 _FREE = frozenset({pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR})
 
@@ -197,9 +198,19 @@ class Attempt:
 
     def _stop(self, error: BaseException) -> None:
         """Whoever waited was interrupted: with COMMIT on its way that leaves a doubt, else all is undone."""
+        if self._is_committing and self._commits_along:
+            self._cancel()
         if not self.has_ended:
             self._talk = None
             self._fail(error)
+
+    def _cancel(self) -> None:
+        """Cancel what the server is doing, and listen for a while what becomes of it: mostly that settles a doubt."""
+        self._raw.cancel_safe(timeout=_SECONDS_TO_CANCEL)
+        deadline = time.monotonic() + _SECONDS_TO_CANCEL
+        while not self.has_ended and time.monotonic() < deadline:
+            if self._is_ready(deadline - time.monotonic()):
+                self._resume()
 
     def _leave_transaction(self) -> None:
         """Tell SQLAlchemy, and whoever listens there, that the transaction is committed."""

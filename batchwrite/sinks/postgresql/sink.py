@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.adapt import Transformer
 from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.pool import NullPool, QueuePool
 
 from batchwrite.collector import Kind
 from batchwrite.errors import ItemRefused
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.pool import Pool
 
     from batchwrite.collector import Write
     from batchwrite.faults import Fault
@@ -54,6 +56,8 @@ class PostgresqlSink(SqlSink):
         self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite], *, may_commit: bool
     ) -> PendingWrite | None:
         """Begin to write all items; nothing where they must be written at once, or not before others have ended."""
+        if not _has_one_more(self._engine.pool, others):
+            return None
         if self.is_failing and others:
             return None  # what an item is refused for may be mended by the chunks before
         if others and not all(write.kind is Kind.INSERT for writes in items for write in writes):
@@ -293,6 +297,16 @@ class PostgresqlSink(SqlSink):
         if self._rules.checks_late:
             opening.append(b"SET CONSTRAINTS ALL IMMEDIATE")
         return opening
+
+
+def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
+    """Whether a pool gives a connection of its own to an attempt on its way, at once."""
+    if isinstance(pool, NullPool):
+        return True
+    if not isinstance(pool, QueuePool):
+        return False  # one connection for everybody, or for each thread
+    most = pool.size() + getattr(pool, "_max_overflow", 0)  # SQLAlchemy has no other name for it
+    return not others or most < pool.size() or pool.checkedout() < most
 
 
 def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
