@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
+from batchwrite.recorded import Recorded
 from batchwrite.shape import row_size
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from batchwrite.collector import Write
     from batchwrite.result import ItemFailure
+    from batchwrite.shape import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +70,18 @@ class Chunk:
     number: int
     first_index: int
     items: Sequence[Any] = field(repr=False)
-    writes: Sequence[list[Write]] = field(repr=False)
+    writes: Recorded = field(repr=False)
     verdicts: Mapping[int, ItemFailure | Skipped] = field(repr=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def to_flush(self) -> tuple[Sequence[int], Sequence[list[Write]]]:
+    def to_flush(self) -> tuple[Sequence[int], Recorded]:
         """Positions of the items to be flushed, and their writes."""
         if not self.verdicts:
             return range(len(self.items)), self.writes
         positions = [position for position in range(len(self.items)) if position not in self.verdicts]
-        return positions, [self.writes[position] for position in positions]
+        return positions, self.writes.only(positions)
 
 
 class ChunkBuilder:
@@ -96,7 +98,8 @@ class ChunkBuilder:
         self._number = 0
         self._first_index = 0
         self._items: list[Any] = []
-        self._writes: list[list[Write]] = []
+        self._shapes: list[Shape | None] = []
+        self._recorded: list[Any] = []
         self._verdicts: dict[int, ItemFailure | Skipped] = {}
         self._rows = 0
         self._bytes = 0
@@ -112,30 +115,46 @@ class ChunkBuilder:
             writes: What is to be written for it.
             verdict: Set where mapping has already decided what becomes of it.
         """
-        rows, total, size = self._rows + len(writes), self._bytes, 0
+        size = 0
         for write in writes:
             shape = write.shape
             if shape is not None and type(write.data) is tuple:
                 size += shape.size_of(write.data)
             else:
                 size += row_size(write.values.values())
-        total += size
+        return self._add(item, None, writes, len(writes), size, verdict)
+
+    def add_row(self, item: Any, shape: Shape, data: tuple[Any, ...]) -> list[Chunk]:
+        """As `add`, for an item that is one insert.
+
+        Args:
+            item: The item.
+            shape: The shape of its row.
+            data: The values of its row.
+        """
+        return self._add(item, shape, data, 1, shape.size_of(data), None)
+
+    def _add(
+        self, item: Any, shape: Shape | None, recorded: Any, rows: int, size: int, verdict: ItemFailure | Skipped | None
+    ) -> list[Chunk]:
         limits = self._limits
+        all_rows, total = self._rows + rows, self._bytes + size
         full: list[Chunk] = []
-        if total > limits.bytes or rows > limits.rows:
+        if total > limits.bytes or all_rows > limits.rows:
             full = self.cut()
-            rows, total = len(writes), size
+            all_rows, total = rows, size
         items = self._items
         if not items and limits.seconds is not None:
             self._deadline = self._clock() + limits.seconds
         if verdict is not None:
             self._verdicts[len(items)] = verdict
         items.append(item)
-        self._writes.append(writes)
-        self._rows, self._bytes = rows, total
+        self._shapes.append(shape)
+        self._recorded.append(recorded)
+        self._rows, self._bytes = all_rows, total
         if (
             len(items) >= limits.items
-            or rows >= limits.rows
+            or all_rows >= limits.rows
             or total >= limits.bytes
             or (limits.seconds is not None and self._clock() >= self._deadline)
         ):
@@ -150,13 +169,14 @@ class ChunkBuilder:
             number=self._number,
             first_index=self._first_index,
             items=self._items,
-            writes=self._writes,
+            writes=Recorded(self._shapes, self._recorded),
             verdicts=self._verdicts,
         )
         self._number += 1
         self._first_index += len(self._items)
         self._items = []
-        self._writes = []
+        self._shapes = []
+        self._recorded = []
         self._verdicts = {}
         self._rows = self._bytes = 0
         return [chunk]

@@ -101,12 +101,15 @@ class Collector:
     `map`; nothing of the item is written then.
     """
 
-    __slots__ = ("_catalog", "_is_open", "_known", "_skip_reason", "_writes")
+    __slots__ = ("_catalog", "_data", "_is_open", "_known", "_shape", "_skip_reason", "_writes")
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._known: dict[Any, _Known] = {}
         self._writes: list[Write] = []
+        # The first write of an item, where it is an insert: shape and values. Mostly there is no other.
+        self._shape: Shape | None = None
+        self._data: tuple[Any, ...] = ()
         self._skip_reason: str | None = None
         self._is_open = True
 
@@ -126,8 +129,10 @@ class Collector:
         shape = known.shapes.get(tuple(row)) if type(row) is dict else None
         if shape is None:  # not the usual case, in which rows are alike
             shape, row = known.row(row)
-        data = tuple(row.values())
-        self._writes.append(_new_tuple(Write, (_INSERT, shape.table, data, (), (), (), False, shape)))
+        if self._shape is None and not self._writes:
+            self._shape, self._data = shape, tuple(row.values())
+        else:
+            self._append(Write(_INSERT, shape.table, tuple(row.values()), shape=shape))
 
     def upsert(
         self,
@@ -153,7 +158,7 @@ class Collector:
         key_columns, set_columns = known.upsert_columns(shape, key, set)
         key_values = known.key_values(key_columns, values)
         write = (Kind.UPSERT, shape.table, values, key_columns, key_values, set_columns, False, shape)
-        self._writes.append(_new_tuple(Write, write))
+        self._append(_new_tuple(Write, write))
 
     def update(
         self, table: Any, key: Mapping[str, Any], values: Mapping[str, Any] | None = None, /, **columns: Any
@@ -170,7 +175,7 @@ class Collector:
         shape, new = known.row({**values, **columns} if values else columns)
         if not new:
             raise ItemRefused("an update needs at least one column to set", table=shape.table.name)
-        self._writes.append(Write(Kind.UPDATE, shape.table, new, *known.key(key), shape=shape))
+        self._append(Write(Kind.UPDATE, shape.table, new, *known.key(key), shape=shape))
 
     def increment(
         self, table: Any, key: Mapping[str, Any], deltas: Mapping[str, Any] | None = None, /, **columns: Any
@@ -197,7 +202,7 @@ class Collector:
         if not new.keys().isdisjoint(key_columns):
             raise ItemRefused("an increment cannot change the columns of its own key", table=shape.table.name)
         write = (Kind.INCREMENT, shape.table, new, key_columns, key_values, (), False, shape)
-        self._writes.append(_new_tuple(Write, write))
+        self._append(_new_tuple(Write, write))
 
     def delete(self, table: Any, key: Mapping[str, Any], /, *, missing_ok: bool = False) -> None:
         """Delete one row.
@@ -208,7 +213,7 @@ class Collector:
             missing_ok: Whether a row that does not exist is fine; by default the item fails.
         """
         known = self._know(table)
-        self._writes.append(Write(Kind.DELETE, known.target.table, {}, *known.key(key), missing_ok=missing_ok))
+        self._append(Write(Kind.DELETE, known.target.table, {}, *known.key(key), missing_ok=missing_ok))
 
     def add(self, instance: Any, /) -> None:
         """Insert the row that an ORM instance stands for.
@@ -224,7 +229,7 @@ class Collector:
             if known is None:
                 known = self._known[target.table] = _Known(target)
             shape, values = known.row(row)
-            self._writes.append(Write(_INSERT, shape.table, tuple(values.values()), shape=shape))
+            self._append(Write(_INSERT, shape.table, tuple(values.values()), shape=shape))
 
     def skip(self, reason: str = "skipped") -> None:
         """Leave the item out on purpose: nothing of it is written, whatever else it records.
@@ -235,19 +240,25 @@ class Collector:
         self._require_open()
         self._skip_reason = reason
 
-    def record(self, item: Any, map_item: Callable[[Any, Collector], object]) -> tuple[list[Write], str | None]:
-        """Map one item, and return as `take`; for the engine. Nothing is left of an item whose mapping raises."""
+    def record(self, item: Any, map_item: Callable[[Any, Collector], object]) -> tuple[Shape | None, Any, str | None]:
+        """Map one item; for the engine. Nothing is left of an item whose mapping raises.
+
+        Returns:
+            The shape and the values of its row, where the item is one plain insert, or else `None` and its writes;
+            and the reason given to `skip`.
+        """
         self._is_open = True
         try:
             map_item(item, self)
         except BaseException:
             self.take()
             raise
+        shape = self._shape
+        if shape is None or self._writes or self._skip_reason is not None:
+            return None, *self.take()
         self._is_open = False
-        writes, reason = self._writes, self._skip_reason
-        self._writes = []
-        self._skip_reason = None
-        return writes, reason
+        self._shape = None
+        return shape, self._data, None
 
     def open(self) -> None:
         """Begin an item; for the engine."""
@@ -256,10 +267,22 @@ class Collector:
     def take(self) -> tuple[list[Write], str | None]:
         """End the item: its writes, and the reason given to `skip`; for the engine."""
         self._is_open = False
+        if self._shape is not None:
+            self._append_first()
         writes, reason = self._writes, self._skip_reason
         self._writes = []
         self._skip_reason = None
         return writes, reason
+
+    def _append(self, write: Write) -> None:
+        if self._shape is not None:
+            self._append_first()
+        self._writes.append(write)
+
+    def _append_first(self) -> None:
+        shape, self._shape = self._shape, None
+        assert shape is not None  # noqa: S101 - whoever calls this has seen it
+        self._writes.append(Write(_INSERT, shape.table, self._data, shape=shape))
 
     def _require_open(self) -> None:
         if not self._is_open:

@@ -47,7 +47,7 @@ class Run:
         self._ready: deque[Chunk] = deque()  # cut, not yet given to be flushed
         self.received = 0
         self.collector = Collector(sink)
-        self._record, self._add = self.collector.record, self._builder.add
+        self._record, self._add_row = self.collector.record, self._builder.add_row
 
     @property
     def abort(self) -> Abort | None:
@@ -58,6 +58,11 @@ class Run:
     def is_busy(self) -> bool:
         """Whether there are chunks on their way."""
         return self._flusher.is_busy
+
+    @property
+    def wants_attention(self) -> bool:
+        """Whether there are chunks on their way, or reports to be taken."""
+        return self._flusher.is_busy or self._flusher.has_reports
 
     def result(self) -> BatchResult:
         """The result so far; the last one once the run has ended."""
@@ -83,12 +88,12 @@ class Run:
         """
         self.received += 1
         try:
-            writes, skip_reason = self._record(item, map_item)
+            shape, recorded, skip_reason = self._record(item, map_item)
         except Exception as error:  # noqa: BLE001 - it is the item's failure
             return self._collect_undone(item, None, error)
-        if len(writes) != 1 or skip_reason is not None:
-            return self._collect(item, writes, skip_reason)
-        chunks = self._add(item, writes)  # the usual case, by the shortest way
+        if shape is None:
+            return self._collect(item, recorded, skip_reason)
+        chunks = self._add_row(item, shape, recorded)  # the usual case, by the shortest way
         if chunks:
             self._ready.extend(chunks)
         return chunks

@@ -86,6 +86,11 @@ class Flusher:
         """Whether there are chunks on their way."""
         return bool(self._flights)
 
+    @property
+    def has_reports(self) -> bool:
+        """Whether there are reports not yet taken."""
+        return bool(self._reports)
+
     def stop(self, reason: str, message: str, error_type: str | None = None, sqlstate: str | None = None) -> None:
         """Stop early; the first reason stays."""
         if self.abort is None:
@@ -257,7 +262,7 @@ class Flusher:
             self._sink.write_each(flight.items, refuse)
         reached = self._end_of_run(chunk, failures)
         failures = {position: failure for position, failure in failures.items() if position < reached}
-        has_fallen_back = has_fallen_back or len(failures) > len(chunk.verdicts)
+        has_fallen_back = has_fallen_back or not failures.keys() <= chunk.verdicts.keys()
         return ChunkReport(chunk=chunk, failures=failures, reached=reached, fell_back=has_fallen_back)
 
     def _finish_attempt(self, flight: _Flight, refuse: Callable[[int, Fault], int]) -> bool:

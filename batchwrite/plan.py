@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.collector import Kind, Write
+from batchwrite.recorded import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,10 +54,9 @@ class Block:
 
 def block_of(writes: Sequence[Write]) -> Block:
     """Lays out writes whose values have the same columns."""
-    first = writes[0]
-    if type(first.data) is tuple and first.shape is not None and len({write.shape for write in writes}) == 1:
-        columns = first.shape.columns
-        values = tuple(zip(*[write.data for write in writes], strict=True))
+    if isinstance(writes, Rows):
+        columns = writes.shape.columns
+        values = tuple(zip(*writes.data, strict=True))
     else:
         rows = [write.values for write in writes]
         columns = tuple(rows[0])

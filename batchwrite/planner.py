@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import chain, islice
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from batchwrite.collector import Kind, Write
 from batchwrite.plan import Block, Plan, Probe, Segment, Step, block_of, sorted_by_key
+from batchwrite.recorded import as_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from batchwrite.recorded import Rows
     from batchwrite.table import ForeignKeyInfo, TableInfo
 
 # Sums are exact or not made at all: the default context would round to 28 digits without a word.
@@ -28,15 +29,15 @@ _EXACT = decimal.Context(prec=1_000, traps=[decimal.Inexact, decimal.InvalidOper
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes, Decimal, date, datetime, time, timedelta, UUID})
 
 
-def make_plan(items: Iterable[Sequence[Write]]) -> Plan:
+def make_plan(items: Sequence[Sequence[Write]]) -> Plan:
     """The plan for the writes of items, in input order; each item's writes as `plan.in_order` gives them."""
-    writes = list(chain.from_iterable(items))
-    simple = _plan_of_one_shape(writes)
+    rows = as_rows(items)
+    simple = _plan_of_rows(rows) if rows else None
     if simple is not None:
         return simple
     segments: list[Segment] = []
     building = _SegmentBuilder()
-    for position, write in enumerate(writes):
+    for position, write in enumerate(chain.from_iterable(items)):
         if not building.accept(position, write):
             segments.append(building.finish())
             building = _SegmentBuilder()
@@ -45,15 +46,12 @@ def make_plan(items: Iterable[Sequence[Write]]) -> Plan:
     return Plan(segments=tuple(segments))
 
 
-def _plan_of_one_shape(writes: Sequence[Write]) -> Plan | None:
+def _plan_of_rows(rows: Rows) -> Plan | None:
     """The plan for inserts of rows of one shape: what most chunks are, and so made without a look at each write."""
-    shapes = set(map(attrgetter("shape"), writes))
-    if len(shapes) != 1 or None in shapes or set(map(attrgetter("kind"), writes)) != {Kind.INSERT}:
-        return None
-    table = writes[0].table
+    table = rows.shape.table
     if table.is_self_referencing:
         return None
-    block = block_of(writes)
+    block = block_of(rows)
     if any(
         any(map(table.reads_rows, values))
         for values, types in zip(block.values, block.types, strict=True)
@@ -62,7 +60,7 @@ def _plan_of_one_shape(writes: Sequence[Write]) -> Plan | None:
         return None
     order = _order(block, table.primary_key)
     if order is not None:
-        block = block_of([writes[place] for place in order])
+        block = block_of(rows.in_order(order))
     return Plan(segments=(Segment(steps=(Step(kind=Kind.INSERT, table=table, writes=block.writes, block=block),)),))
 
 

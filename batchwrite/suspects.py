@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchwrite.collector import Kind
 from batchwrite.plan import block_of
+from batchwrite.recorded import as_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,8 +20,27 @@ if TYPE_CHECKING:
     from batchwrite.table import TableInfo
 
 
-def find_suspects(items: Iterable[Sequence[Write]]) -> set[int]:
+def find_suspects(items: Sequence[Sequence[Write]]) -> set[int]:
     """Positions of the items that insert a unique key again, or leave out a value that a column must have."""
+    alike: dict[Any, tuple[Sequence[int], Sequence[Write]]] = {}
+    rows = as_rows(items)
+    if rows:
+        alike[rows.shape] = (range(len(rows)), rows)
+        items = ()
+    alike.update(_inserts_by_shape(items))
+    seen: dict[tuple[TableInfo, frozenset[str]], set[Any]] = {}
+    found: set[int] = set()
+    for places, writes in alike.values():
+        block = block_of(writes)
+        found.update(places[place] for place in _without_value(block))
+        for unique in block.table.unique_keys:
+            repeats = _repeats(block, unique, seen.setdefault((block.table, unique), set()))
+            found.update(places[place] for place in repeats)
+    return found
+
+
+def _inserts_by_shape(items: Iterable[Sequence[Write]]) -> dict[Any, tuple[list[int], list[Write]]]:
+    """The inserts of items, and the positions of their items, by what columns they give."""
     alike: dict[Any, tuple[list[int], list[Write]]] = {}
     for position, writes in enumerate(items):
         for write in writes:
@@ -29,15 +49,7 @@ def find_suspects(items: Iterable[Sequence[Write]]) -> set[int]:
                 places, rows = alike.setdefault(shape, ([], []))
                 places.append(position)
                 rows.append(write)
-    seen: dict[tuple[TableInfo, frozenset[str]], set[Any]] = {}
-    found: set[int] = set()
-    for places, rows in alike.values():
-        block = block_of(rows)
-        found.update(places[place] for place in _without_value(block))
-        for unique in block.table.unique_keys:
-            repeats = _repeats(block, unique, seen.setdefault((block.table, unique), set()))
-            found.update(places[place] for place in repeats)
-    return found
+    return alike
 
 
 def _without_value(block: Block) -> Iterable[int]:

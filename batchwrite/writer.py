@@ -129,7 +129,7 @@ class BatchWriter:
         """Write all items and say what became of them.
 
         Args:
-            items: The input; read once, item by item, no further ahead than a chunk.
+            items: The input; read once, item by item, no further ahead than a chunk beside those on their way.
             map: Called with each item and the collector to record its writes on.
 
         Returns:
@@ -403,7 +403,7 @@ def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Ite
                 break
         else:
             until_pause = _ITEMS_BETWEEN_PAUSES
-            if run.is_busy:
+            if run.wants_attention:
                 yield None
             continue
         for chunk in chunks:

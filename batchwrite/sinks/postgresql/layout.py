@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batchwrite.collector import Kind
 from batchwrite.errors import ItemRefused
 from batchwrite.plan import block_of
+from batchwrite.recorded import as_rows
 from batchwrite.sinks.postgresql.tables import require_fast
 from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal
 from batchwrite.sinks.sql import FailedAt
@@ -46,8 +47,8 @@ class Group:
     key_columns: tuple[str, ...]
     set_columns: tuple[str, ...]
     missing_ok: bool
-    writes: list[Write] = field(default_factory=list)
-    items: list[int] = field(default_factory=list)
+    writes: Sequence[Write] = field(default_factory=list)
+    items: Sequence[int] = field(default_factory=list)
     names: tuple[str, ...] = ()
     parameters: list[bytes] = field(default_factory=list)
     expressions: dict[str, str] = field(default_factory=dict)
@@ -108,8 +109,15 @@ def lay_out(
 def _grouped(
     items: Sequence[Sequence[Write]], left_out: dict[int, BaseException], table_for: Callable[[TableInfo], FastTable]
 ) -> list[Group]:
+    rows = None if left_out else as_rows(items)
+    if rows:
+        group = Group(table_for(rows.shape.table), Kind.INSERT, (), (), missing_ok=False)
+        group.writes, group.items = rows, range(1, len(rows) + 1)
+        return [group]
     groups: list[Group] = []
     places: dict[Any, int] = {}
+    members: list[list[Write]] = []
+    numbers: list[list[int]] = []
     orders: set[tuple[int, ...]] = set()
     for number, writes in enumerate(items, start=1):
         if number - 1 in left_out:
@@ -121,9 +129,13 @@ def _grouped(
             place = places.get(alike)
             if place is None:
                 place = places[alike] = len(groups)
-                groups.append(Group(table_for(write.table), write.kind, *alike[2:]))
-            groups[place].writes.append(write)
-            groups[place].items.append(number)
+                members.append([])
+                numbers.append([])
+                groups.append(
+                    Group(table_for(write.table), write.kind, *alike[2:], writes=members[-1], items=numbers[-1])
+                )
+            members[place].append(write)
+            numbers[place].append(number)
             if not order or order[-1] != place:
                 order.append(place)
         orders.add(tuple(order))

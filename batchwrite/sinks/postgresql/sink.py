@@ -73,7 +73,9 @@ class PostgresqlSink(SqlSink):
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
-        attempt = self._bulk(items, may_commit=True) if not self.is_failing else None
+        if self.is_failing:
+            raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
+        attempt = self._bulk(items, may_commit=True)
         if attempt is None:
             super().write(items)
             return
@@ -201,7 +203,11 @@ class PostgresqlSink(SqlSink):
         try:
             results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding)
         except wire.StatementFailed as error:
-            raise _cause_of(error) from None
+            cause = _cause_of(error)
+            if self._classified(cause, connection).kind is FaultKind.FATAL:
+                # A right to use PL/pgSQL that is missing, say: whether the items fail for it the general way will tell.
+                raise ItemRefused(f"the server refuses the block ({type(cause).__name__})") from cause
+            raise cause from None
         if plan.groups:
             for refusal in refusals_of(wire.first_value(results[-1])):
                 refused[refusal.position] = self._fault_of(refusal, layout.groups[refusal.group])
