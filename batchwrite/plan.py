@@ -56,7 +56,7 @@ def block_of(writes: Sequence[Write]) -> Block:
     """Lays out writes whose values have the same columns."""
     if isinstance(writes, Rows):
         columns = writes.shape.columns
-        values = tuple(zip(*writes.data, strict=True))
+        values = writes.columns
     else:
         rows = [write.values for write in writes]
         columns = tuple(rows[0])

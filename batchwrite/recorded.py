@@ -24,11 +24,19 @@ class Rows(Sequence[Write]):
         data: The values of each row, in the order of the shape's columns.
     """
 
-    __slots__ = ("data", "shape")
+    __slots__ = ("_columns", "data", "shape")
 
     def __init__(self, shape: Shape, data: Sequence[tuple[Any, ...]]) -> None:
         self.shape = shape
         self.data = data
+        self._columns: tuple[tuple[Any, ...], ...] | None = None
+
+    @property
+    def columns(self) -> tuple[tuple[Any, ...], ...]:
+        """The values by column; laid out once."""
+        if self._columns is None:
+            self._columns = tuple(zip(*self.data, strict=True))
+        return self._columns
 
     def __len__(self) -> int:
         return len(self.data)
@@ -59,11 +67,12 @@ class Recorded(Sequence[Sequence[Write]]):
         recorded: The values of that row, or the writes of the item.
     """
 
-    __slots__ = ("_recorded", "_shapes")
+    __slots__ = ("_recorded", "_rows", "_shapes")
 
     def __init__(self, shapes: Sequence[Shape | None], recorded: Sequence[Any]) -> None:
         self._shapes = shapes
         self._recorded = recorded
+        self._rows: Rows | None = None
 
     def __len__(self) -> int:
         return len(self._recorded)
@@ -89,11 +98,11 @@ class Recorded(Sequence[Sequence[Write]]):
 
     def as_rows(self) -> Rows | None:
         """All writes, where each item is a plain insert and all their rows are of one shape."""
-        shapes = set(self._shapes)
-        if len(shapes) != 1:
-            return None
-        shape = shapes.pop()
-        return None if shape is None else Rows(shape, self._recorded)
+        if self._rows is None:
+            shapes = set(self._shapes)
+            shape = shapes.pop() if len(shapes) == 1 else None
+            self._rows = None if shape is None else Rows(shape, self._recorded)
+        return self._rows
 
 
 def as_rows(items: Sequence[Sequence[Write]]) -> Rows | None:

@@ -277,13 +277,11 @@ class SqlSink(SqlCatalog):
 
     def _located(self, fault: Fault, table: TableInfo) -> Fault:
         """An item's fault with what the definition of the table that was being written knows of it."""
-        if fault.table is None or fault.table == table.handle.name:
-            fault = replace(fault, table=table.name)
-        if fault.table != table.name:
+        column, constraint = fault.column, fault.constraint
+        if fault.table not in {None, table.handle.name, table.name}:
             return fault
-        if fault.column is None and fault.constraint:
-            columns = table.columns_of(fault.constraint)
-            fault = replace(fault, column=", ".join(columns) or None)
-        elif fault.constraint is None and fault.column and fault.is_unique_violation:
-            fault = replace(fault, constraint=table.constraint_of(frozenset(fault.column.split(", "))))
-        return fault
+        if column is None and constraint:
+            column = ", ".join(table.columns_of(constraint)) or None
+        elif constraint is None and column and fault.is_unique_violation:
+            constraint = table.constraint_of(frozenset(column.split(", ")))
+        return replace(fault, table=table.name, column=column, constraint=constraint)

@@ -111,7 +111,7 @@ def statements_of(plan: FallbackPlan) -> list[Statement]:
 
 def refusals_of(text: bytes) -> list[Refusal]:
     """What the last of the statements has returned."""
-    return sorted(Refusal(each[0] - 1, *each[1:]) for each in map(json.loads, json.loads(text)))
+    return sorted(Refusal(each[0] - 1, *each[1:]) for each in json.loads(text))
 
 
 def message_of(refusal: Refusal, group: Group) -> tuple[str, str] | None:
@@ -135,6 +135,8 @@ def _integers(numbers: Sequence[int]) -> bytes:
 
 def _first_places(items: Sequence[int], count: int) -> list[int]:
     """For each item, and one more, the place from 1 of its first write in a group."""
+    if isinstance(items, range):
+        return list(range(1, count + 2))
     places, place = [], 0
     for number in range(1, count + 2):
         while place < len(items) and items[place] < number:
@@ -163,7 +165,7 @@ bw_state text; bw_message text; bw_detail text; bw_table text; bw_column text; b
 BEGIN
 {bulk_first}
 {_windows(plan, groups, is_after_bulk=False)}
-PERFORM pg_catalog.set_config('{_RESULT}', pg_catalog.array_to_json(bw_refused)::text, true);
+PERFORM pg_catalog.set_config('{_RESULT}', '[' || pg_catalog.array_to_string(bw_refused, ',') || ']', true);
 END $batchwrite$"""
 
 

@@ -227,7 +227,8 @@ class PostgresqlSink(SqlSink):
             constraint=refusal.constraint or None,
             detail=text,
         )
-        return replace(self._located(fault, group.table.info), at_commit=refusal.is_late)
+        fault = self._located(fault, group.table.info)
+        return replace(fault, at_commit=True) if refusal.is_late else fault
 
     def _begun(self) -> Connection:
         """A connection in a transaction of SQLAlchemy's, which the server may not know of yet."""
