@@ -26,16 +26,23 @@ def sink_for(engine: Engine, *, owns_engine: bool = False) -> SqlSink:
 
         return SqlSink(engine, SqliteRules(), owns_engine=owns_engine)
     if engine.dialect.name == "postgresql":
-        if engine.dialect.driver == "psycopg":
-            from batchwrite.sinks.postgresql.sink import PostgresqlSink  # noqa: PLC0415
-
-            return PostgresqlSink(engine, owns_engine=owns_engine)
-        from batchwrite.sinks.postgresql.rules import PostgresqlRules  # noqa: PLC0415
-
-        _log.warning(
-            "rows are written by INSERT: COPY and pipelines are used through psycopg, and the driver is %s",
-            engine.dialect.driver,
-            extra={"action": "slow_path"},
-        )
-        return SqlSink(engine, PostgresqlRules(), owns_engine=owns_engine)
+        return _postgresql_sink(engine, owns_engine=owns_engine)
     return SqlSink(engine, DialectRules(), owns_engine=owns_engine)
+
+
+def _postgresql_sink(engine: Engine, *, owns_engine: bool) -> SqlSink:
+    from batchwrite.sinks.postgresql.rules import PostgresqlRules  # noqa: PLC0415
+
+    reason = f"the driver is {engine.dialect.driver}"
+    if engine.dialect.driver == "psycopg":
+        from batchwrite.sinks.postgresql import sink  # noqa: PLC0415
+
+        if sink.has_pipelines():
+            return sink.PostgresqlSink(engine, owns_engine=owns_engine)
+        reason = "its libpq is older than 14"
+    _log.warning(
+        "rows are written by INSERT: COPY and pipelines need psycopg with libpq 14 or later, and %s",
+        reason,
+        extra={"action": "slow_path"},
+    )
+    return SqlSink(engine, PostgresqlRules(), owns_engine=owns_engine)

@@ -7,7 +7,7 @@ from orders import BAD, LINES, PARENTS, good, ids, insert_and_take, insert_line,
 from sqlalchemy import create_engine, text
 
 from batchwrite import BatchWriter
-from batchwrite.sinks.postgresql import fallback
+from batchwrite.sinks.postgresql import fallback, sink
 from batchwrite.sinks.sql import SqlSink
 
 
@@ -178,3 +178,21 @@ def test_rows_of_several_shapes_share_a_chunk(database):
     assert verdicts(BatchWriter(database).run(rows, insert_line)) == {13: ("23514", "positive")}
     assert len(ids(database)) == 39
     assert LINES.c.price.name == "price"
+
+
+def test_without_pipelines_the_generic_path_serves_and_says_so(database, monkeypatch, caplog):
+    monkeypatch.setattr(sink, "has_pipelines", lambda: False)
+    rows, expected = rows_with_bad(60, 7)
+    with caplog.at_level("WARNING", "batchwrite"):
+        result = BatchWriter(database).run(rows, insert_line)
+    assert set(verdicts(result)) == set(expected)
+    assert "libpq is older than 14" in caplog.text
+
+
+def test_another_driver_is_served_by_the_generic_path(database, monkeypatch, caplog):
+    monkeypatch.setattr(database.dialect, "driver", "psycopg2")
+    rows, expected = rows_with_bad(60, 7)
+    with caplog.at_level("WARNING", "batchwrite"):
+        result = BatchWriter(database).run(rows, insert_line)
+    assert set(verdicts(result)) == set(expected)
+    assert "the driver is psycopg2" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from psycopg import pq
 from psycopg.adapt import Transformer
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool, QueuePool
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
     from batchwrite.faults import Fault
     from batchwrite.sink import PendingWrite
     from batchwrite.table import TableInfo
+
+
+_FIRST_WITH_PIPELINES = 140_000
+
+
+def has_pipelines() -> bool:
+    """Whether the libpq at hand can send statements without waiting for answers."""
+    return pq.version() >= _FIRST_WITH_PIPELINES
 
 
 class PostgresqlSink(SqlSink):
