@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchwrite.collector import Kind
 from batchwrite.faults import SQLSTATE_CLASS_KINDS, SQLSTATE_KINDS, FaultKind
+from batchwrite.sinks.postgresql.rules import DEFERRED
 from batchwrite.sinks.postgresql.wire import Statement
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ class FallbackPlan:
         left_out: Numbers of items that cannot be sent, from 1.
         suspects: Numbers of items to be tried by themselves.
         is_bulk_first: Whether the others may be written before them.
-        deferred: Names of constraints that wait for the end of an item, as they are written in SQL.
     """
 
     groups: Sequence[Group]
@@ -86,7 +86,6 @@ class FallbackPlan:
     left_out: frozenset[int]
     suspects: frozenset[int]
     is_bulk_first: bool
-    deferred: Sequence[str]
 
 
 def statements_of(plan: FallbackPlan) -> list[Statement]:
@@ -151,7 +150,7 @@ def _first_places(items: Sequence[int], count: int) -> list[int]:
 def _block(plan: FallbackPlan) -> str:
     groups = list(enumerate(plan.groups))
     declared = "\n".join(line for number, group in groups for line in _declarations(number, group))
-    bulk_first = _bulk_first(plan, groups) if plan.is_bulk_first else ""
+    bulk_first = _bulk_first(groups) if plan.is_bulk_first else ""
     return f"""DO $batchwrite$
 #variable_conflict use_column
 DECLARE
@@ -161,10 +160,12 @@ bw_suspects int[] := pg_catalog.current_setting('batchwrite.suspects')::int[];
 bw_ok boolean[] := pg_catalog.array_fill(false, ARRAY[{plan.count}]);
 bw_todo int[] := bw_everyone; bw_found int[]; bw_good int[]; bw_refused text[] := '{{}}'; bw_before text[];
 bw_i int; bw_j int; bw_k int; bw_from int; bw_hit bigint; bw_group int; bw_late boolean; bw_proves boolean := true;
+bw_deferred text := (SELECT pg_catalog.string_agg(name, ', ') FROM ({DEFERRED}) AS deferred);
 bw_state text; bw_message text; bw_detail text; bw_table text; bw_column text; bw_constraint text;
 BEGIN
+IF bw_deferred IS NOT NULL THEN SET CONSTRAINTS ALL IMMEDIATE; END IF;
 {bulk_first}
-{_windows(plan, groups, is_after_bulk=False)}
+{_windows(groups, is_after_bulk=False)}
 PERFORM pg_catalog.set_config('{_RESULT}', '[' || pg_catalog.array_to_string(bw_refused, ',') || ']', true);
 END $batchwrite$"""
 
@@ -191,9 +192,9 @@ def _is_not_an_item_fault() -> str:
     )
 
 
-def _windows(plan: FallbackPlan, groups: Sequence[tuple[int, Group]], *, is_after_bulk: bool) -> str:
+def _windows(groups: Sequence[tuple[int, Group]], *, is_after_bulk: bool) -> str:
     """Each item of `bw_todo` by itself, in order."""
-    single = _single(plan, groups)
+    single = _single(groups)
     # After the others are written, only what fails as it inserts is known to have failed in its turn.
     proof = ", ".join(str(number) for number, group in groups if not group.is_keyed) or "-1"
     doubt = (
@@ -233,10 +234,10 @@ END LOOP;
 """
 
 
-def _single(plan: FallbackPlan, groups: Sequence[tuple[int, Group]]) -> str:
-    """The writes of item `bw_i`."""
-    begin = f"SET CONSTRAINTS {', '.join(plan.deferred)} DEFERRED;" if plan.deferred else ""
-    end = "bw_late := true; SET CONSTRAINTS ALL IMMEDIATE;" if plan.deferred else ""
+def _single(groups: Sequence[tuple[int, Group]]) -> str:
+    """The writes of item `bw_i`, with the constraints that wait for the end of a transaction checked at its own end."""
+    begin = "IF bw_deferred IS NOT NULL THEN EXECUTE 'SET CONSTRAINTS ' || bw_deferred || ' DEFERRED'; END IF;"
+    end = "IF bw_deferred IS NOT NULL THEN bw_late := true; SET CONSTRAINTS ALL IMMEDIATE; END IF;"
     loops = [
         f"""bw_group := {number};
         FOR bw_j IN g{number}_first[bw_i] .. g{number}_first[bw_i + 1] - 1 LOOP
@@ -306,7 +307,7 @@ def _sets(group: Group, values: Sequence[str]) -> tuple[str, str]:
 # ---- bulk first
 
 
-def _bulk_first(plan: FallbackPlan, groups: Sequence[tuple[int, Group]]) -> str:
+def _bulk_first(groups: Sequence[tuple[int, Group]]) -> str:
     """All items that are no suspects together, and the suspects after them; undone where that is not sure."""
     looks = "\n".join(_look_for_suspects(number, group, groups) for number, group in groups)
     writes = "\n".join(f"  bw_group := {number};\n  {_all(number, group)}" for number, group in groups)
@@ -323,7 +324,7 @@ BEGIN
   FOREACH bw_i IN ARRAY bw_everyone LOOP
     IF NOT bw_ok[bw_i] THEN bw_todo := bw_todo || bw_i; END IF;
   END LOOP;
-{_windows(plan, groups, is_after_bulk=True)}
+{_windows(groups, is_after_bulk=True)}
   bw_todo := '{{}}';
 EXCEPTION WHEN OTHERS THEN
   bw_state := SQLSTATE;

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-_DEFERRED = """
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname)
+# The names of the constraints that wait for COMMIT, as they are written in SQL.
+DEFERRED = """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname) AS name
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
 WHERE c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
 """
@@ -58,11 +59,6 @@ class PostgresqlRules(DialectRules):
             self._learn_deferred(connection)
 
     @property
-    def deferred(self) -> tuple[str, ...]:
-        """The names of those constraints, as they are written in SQL."""
-        return self._deferred or ()
-
-    @property
     def checks_late(self) -> bool:
         """Whether there are constraints that wait for COMMIT unless told otherwise."""
         return bool(self._deferred)
@@ -72,7 +68,7 @@ class PostgresqlRules(DialectRules):
         self._learn_deferred(connection)
 
     def _learn_deferred(self, connection: Connection) -> None:
-        self._deferred = tuple(name for (name,) in connection.exec_driver_sql(_DEFERRED))
+        self._deferred = tuple(name for (name,) in connection.exec_driver_sql(DEFERRED))
 
     @contextmanager
     def expecting_errors(self) -> Iterator[None]:

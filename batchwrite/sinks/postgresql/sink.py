@@ -158,8 +158,6 @@ class PostgresqlSink(SqlSink):
             raw: Any = connection.connection.dbapi_connection
             if not trusts_adapters(raw):
                 raise NoFastPath("the connection adapts Python's own types in a way of its own")
-            if not self.is_failing:
-                self._rules.begin_fallback(connection)
             bulk = self._writer(connection)
             layout = lay_out(
                 items,
@@ -175,7 +173,6 @@ class PostgresqlSink(SqlSink):
                 left_out=frozenset(position + 1 for position in layout.refused),
                 suspects=frozenset(self._suspects(items, layout)),
                 is_bulk_first=_is_bulk_first(left, layout),
-                deferred=self._rules.deferred,
             )
         except NoFastPath as reason:
             self._give_back(connection)
