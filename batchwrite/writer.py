@@ -189,7 +189,9 @@ class ItemStream:
 
     @property
     def result(self) -> BatchResult:
-        """The result so far; complete when the stream has ended."""
+        """The result so far; complete when the stream has ended. Waits for what is on its way."""
+        with deferred_interrupts():
+            self._run.settle()
         return self._run.result()
 
     def stop(self) -> None:
@@ -212,7 +214,9 @@ class Batch:
 
     @property
     def result(self) -> BatchResult:
-        """The result so far; complete when the block has ended."""
+        """The result so far; complete when the block has ended. Waits for what is on its way."""
+        with deferred_interrupts():
+            self._run.settle()
         return self._run.result()
 
     def __enter__(self) -> Self:

@@ -303,7 +303,10 @@ class Statements:
                 column.key
                 for column in table.columns
                 if self._rules.nan_becomes_null
-                or (isinstance(column.type, sqlalchemy.Numeric) and not isinstance(column.type, sqlalchemy.Float))
+                or (
+                    isinstance(column.type, (sqlalchemy.Numeric, sqlalchemy.Integer))
+                    and not isinstance(column.type, sqlalchemy.Float)
+                )
             )
         return self._guarded[table]
 

@@ -180,12 +180,12 @@ class BulkWriter:
         source = self._arrays(table, [*keys, *zip(block.columns, block.values, strict=True)])
         named = ", ".join(f"{cast} AS v{number}" for number, cast in enumerate(source.casts))
         matches = _matches(table, first.key_columns)
-        given = f"WITH v AS (SELECT place, {named} FROM {source.with_place})"
-        missing = "SELECT v.place FROM v LEFT JOIN u ON u.place = v.place WHERE u.place IS NULL"
+        given = f"WITH bw_v AS (SELECT place, {named} FROM {source.with_place})"
+        missing = "SELECT v.place FROM bw_v AS v LEFT JOIN bw_u AS u ON u.place = v.place WHERE u.place IS NULL"
         if first.kind is Kind.DELETE:
             sql = (
-                f"{given}, u AS (DELETE FROM {table.name} AS t USING v WHERE {matches} RETURNING v.place)"
-                f" {missing if not first.missing_ok else 'SELECT FROM u WHERE false'}"
+                f"{given}, bw_u AS (DELETE FROM {table.name} AS t USING bw_v AS v WHERE {matches} RETURNING v.place)"
+                f" {missing if not first.missing_ok else 'SELECT FROM bw_u WHERE false'}"
             )
         else:
             changes, guard = self._changes(table, block, len(keys))
@@ -193,9 +193,9 @@ class BulkWriter:
             order = ", ".join(f"t.{table.quoted(name)}" for name in first.key_columns)
             locked = " AND ".join(f"l.k{number} = v.v{number}" for number in range(len(keys)))
             sql = (
-                f"{given}, l AS (SELECT {own} FROM {table.name} AS t JOIN v ON {matches}"
+                f"{given}, bw_l AS (SELECT {own} FROM {table.name} AS t JOIN bw_v AS v ON {matches}"
                 f" ORDER BY {order} FOR NO KEY UPDATE OF t),"
-                f" u AS (UPDATE {table.name} AS t SET {changes} FROM v JOIN l ON {locked}"
+                f" bw_u AS (UPDATE {table.name} AS t SET {changes} FROM bw_v AS v JOIN bw_l AS l ON {locked}"
                 f" WHERE {matches}{guard} RETURNING v.place) {missing}"
             )
         return Executed(
@@ -245,8 +245,8 @@ class BulkWriter:
         named = ", ".join(f"{cast} AS v{number}" for number, cast in enumerate(source.casts))
         order = ", ".join(f"t.{table.quoted(name)}" for name in columns)
         sql = (
-            f"WITH v AS (SELECT {named} FROM {source.sql}) SELECT count(*) FROM (SELECT FROM {table.name} AS t"
-            f" JOIN v ON {_matches(table, columns)} ORDER BY {order} FOR NO KEY UPDATE OF t) AS locked"
+            f"WITH bw_v AS (SELECT {named} FROM {source.sql}) SELECT count(*) FROM (SELECT FROM {table.name} AS t"
+            f" JOIN bw_v AS v ON {_matches(table, columns)} ORDER BY {order} FOR NO KEY UPDATE OF t) AS locked"
         )
         return Executed(info, Statement(self._encode(sql), source.parameters))
 
@@ -256,9 +256,9 @@ class BulkWriter:
         source = self._arrays(table, list(zip(probe.columns, keys, strict=True)))
         named = ", ".join(f"{cast} AS v{number}" for number, cast in enumerate(source.casts))
         sql = (
-            f"WITH v AS (SELECT {named} FROM {source.sql})"
-            f" SELECT FROM v WHERE NOT EXISTS (SELECT FROM {table.name} AS t WHERE {_matches(table, probe.columns)})"
-            " LIMIT 1"
+            f"WITH bw_v AS (SELECT {named} FROM {source.sql})"
+            f" SELECT FROM bw_v AS v WHERE NOT EXISTS"
+            f" (SELECT FROM {table.name} AS t WHERE {_matches(table, probe.columns)}) LIMIT 1"
         )
         statement = Statement(self._encode(sql), source.parameters)
         return Executed(probe.table, statement, "an item refers to a row that only a later item creates")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
 
 _FACTS = """
 SELECT pg_catalog.json_build_object(
@@ -20,8 +21,11 @@ SELECT pg_catalog.json_build_object(
   'exclusions', EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid = c.oid AND x.contype = 'x'),
   'columns', (
     SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(
-      pg_catalog.format_type(a.atttypid, -1), a.atttypid::int8, a.attidentity = 'a', a.attnotnull))
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+      pg_catalog.format_type(a.atttypid, -1), a.atttypid::int8, a.attidentity = 'a', a.attnotnull,
+      a.attidentity <> '' OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false), y.typtype))
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+    LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'unique', (
     SELECT pg_catalog.json_agg(CASE WHEN i.indpred IS NULL AND i.indexprs IS NULL THEN (
       SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
@@ -39,7 +43,7 @@ SELECT pg_catalog.json_build_object(
       JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = pair.own
       JOIN pg_catalog.pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = pair.other)))
     FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f')
-)
+)::text
 FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('{name}')
 """
 
@@ -53,12 +57,16 @@ class ServerColumn:
         type_oid: Number of its type.
         is_always_generated: Whether INSERT refuses any value for it (GENERATED ALWAYS AS IDENTITY).
         is_not_null: Whether it cannot be NULL.
+        is_numbered: Whether it gets a number of its own where a row gives none.
+        kind: PostgreSQL's letter for the kind of its type: `b` base, `e` enumeration, `d` domain, …
     """
 
     type_name: str
     type_oid: int
     is_always_generated: bool
     is_not_null: bool
+    is_numbered: bool
+    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +95,17 @@ class ServerTable:
     references: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 
 
-def look_up(connection: Connection, table: Table) -> ServerTable | None:
-    """What the server says of a table, or nothing where it has none of that name."""
-    name = connection.dialect.identifier_preparer.format_table(table).replace("'", "''")
-    facts = connection.exec_driver_sql(_FACTS.replace("{name}", name).replace("%", "%%")).scalar()
-    return None if facts is None else _server_table(facts)
+def look_up(connection: Connection, name: str) -> ServerTable | None:
+    """What the server says of a table, or nothing where it has none of that name.
+
+    Args:
+        connection: The connection.
+        name: The table's name as it is written in SQL.
+    """
+    query = _FACTS.replace("{name}", name.replace("'", "''")).replace("%", "%%")
+    facts = connection.exec_driver_sql(query).scalar()
+    # As a text: psycopg takes JSON for UTF-8, whatever the connection's encoding.
+    return None if facts is None else _server_table(json.loads(facts))
 
 
 def _server_table(facts: dict[str, Any]) -> ServerTable:
@@ -102,8 +116,15 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
         has_triggers=facts["triggers"],
         has_odd_uniqueness=facts["exclusions"] or None in unique,
         columns={
-            name: ServerColumn(type_name=kind, type_oid=oid, is_always_generated=always, is_not_null=not_null)
-            for name, (kind, oid, always, not_null) in (facts["columns"] or {}).items()
+            name: ServerColumn(
+                type_name=type_name,
+                type_oid=oid,
+                is_always_generated=always,
+                is_not_null=not_null,
+                is_numbered=numbered,
+                kind=kind,
+            )
+            for name, (type_name, oid, always, not_null, numbered, kind) in (facts["columns"] or {}).items()
         },
         unique=tuple(frozenset(columns) for columns in unique if columns),
         checks=tuple((expression, frozenset(columns or ())) for expression, columns in facts["checks"] or ()),

@@ -88,13 +88,13 @@ class FallbackPlan:
     is_bulk_first: bool
 
 
-def statements_of(plan: FallbackPlan) -> list[Statement]:
-    """What carries out a plan; the last statement returns what `refusals_of` reads."""
+def statements_of(plan: FallbackPlan, encoding: str) -> list[Statement]:
+    """What carries out a plan, in the connection's encoding; the last returns what `refusals_of` reads."""
     settings: list[tuple[str, bytes]] = []
     for number, group in enumerate(plan.groups):
-        settings += [(f"g{number}_c{place}", each) for place, each in enumerate(group.parameters)]
-        settings.append((f"g{number}_item", _integers(group.items)))
-        settings.append((f"g{number}_first", _integers(_first_places(group.items, plan.count))))
+        settings += [(f"bw_g{number}_c{place}", each) for place, each in enumerate(group.parameters)]
+        settings.append((f"bw_g{number}_item", _integers(group.items)))
+        settings.append((f"bw_g{number}_first", _integers(_first_places(group.items, plan.count))))
     everyone = [number for number in range(1, plan.count + 1) if number not in plan.left_out]
     settings.append(("everyone", _integers(everyone)))
     settings.append(("suspects", _integers(sorted(plan.suspects - plan.left_out))))
@@ -103,12 +103,12 @@ def statements_of(plan: FallbackPlan) -> list[Statement]:
     )
     return [
         Statement(f"SELECT FROM (SELECT {listed}) AS settings".encode(), [value for _, value in settings]),
-        Statement(_block(plan).encode()),
+        Statement(_block(plan).encode(encoding)),
         Statement(f"SELECT pg_catalog.current_setting('{_RESULT}')".encode()),
     ]
 
 
-def refusals_of(text: bytes) -> list[Refusal]:
+def refusals_of(text: str) -> list[Refusal]:
     """What the last of the statements has returned."""
     return sorted(Refusal(each[0] - 1, *each[1:]) for each in json.loads(text))
 
@@ -172,9 +172,9 @@ END $batchwrite$"""
 
 def _declarations(number: int, group: Group) -> Iterator[str]:
     for place in range(len(group.parameters)):
-        yield f"g{number}_c{place} text[] := pg_catalog.current_setting('batchwrite.g{number}_c{place}')::text[];"
-    yield f"g{number}_item int[] := pg_catalog.current_setting('batchwrite.g{number}_item')::int[];"
-    yield f"g{number}_first int[] := pg_catalog.current_setting('batchwrite.g{number}_first')::int[];"
+        yield f"bw_g{number}_c{place} text[] := pg_catalog.current_setting('batchwrite.bw_g{number}_c{place}')::text[];"
+    yield f"bw_g{number}_item int[] := pg_catalog.current_setting('batchwrite.bw_g{number}_item')::int[];"
+    yield f"bw_g{number}_first int[] := pg_catalog.current_setting('batchwrite.bw_g{number}_first')::int[];"
 
 
 def _is_not_an_item_fault() -> str:
@@ -240,7 +240,7 @@ def _single(groups: Sequence[tuple[int, Group]]) -> str:
     end = "IF bw_deferred IS NOT NULL THEN bw_late := true; SET CONSTRAINTS ALL IMMEDIATE; END IF;"
     loops = [
         f"""bw_group := {number};
-        FOR bw_j IN g{number}_first[bw_i] .. g{number}_first[bw_i + 1] - 1 LOOP
+        FOR bw_j IN bw_g{number}_first[bw_i] .. bw_g{number}_first[bw_i + 1] - 1 LOOP
           {_one(number, group)}
         END LOOP;"""
         for number, group in groups
@@ -251,7 +251,7 @@ def _single(groups: Sequence[tuple[int, Group]]) -> str:
 def _one(number: int, group: Group) -> str:
     """Write `bw_j` of a group."""
     table = group.table
-    texts = [f"g{number}_c{place}[bw_j]::{table.cast(name)}" for place, name in enumerate(group.names)]
+    texts = [f"bw_g{number}_c{place}[bw_j]::{table.cast(name)}" for place, name in enumerate(group.names)]
     if not group.is_keyed:
         return f"{_insert(group)} VALUES ({', '.join([*texts, *group.expressions.values()])}){_on_conflict(group)};"
     count = len(group.key_columns)
@@ -338,16 +338,18 @@ END;
 def _all(number: int, group: Group) -> str:
     """The writes of a group of all items that are no suspects."""
     table = group.table
-    names = [f"c{place}" for place in range(len(group.names))]
-    arrays = ", ".join([*(f"g{number}_c{place}" for place in range(len(group.names))), f"g{number}_item"])
-    source = f"pg_catalog.unnest({arrays}) AS s ({', '.join([*names, 'item'])})".replace("pg_catalog.unnest", "unnest")
+    names = [f"bw_c{place}" for place in range(len(group.names))]
+    arrays = ", ".join([*(f"bw_g{number}_c{place}" for place in range(len(group.names))), f"bw_g{number}_item"])
+    source = f"pg_catalog.unnest({arrays}) AS s ({', '.join([*names, 'bw_item'])})".replace(
+        "pg_catalog.unnest", "unnest"
+    )
     casts = [f"s.{short}::{table.cast(name)}" for short, name in zip(names, group.names, strict=True)]
     if not group.is_keyed:
         selected = ", ".join([*casts, *group.expressions.values()])
         order = [casts[group.names.index(name)] for name in _order_columns(table.info, group)]
         return (
-            f"{_insert(group)} SELECT {selected} FROM {source} WHERE bw_ok[s.item]"
-            f" ORDER BY {', '.join([*order, 's.item'])}{_on_conflict(group)};"
+            f"{_insert(group)} SELECT {selected} FROM {source} WHERE bw_ok[s.bw_item]"
+            f" ORDER BY {', '.join([*order, 's.bw_item'])}{_on_conflict(group)};"
         )
     count = len(group.key_columns)
     keys = ", ".join(f"{cast} AS k{place}" for place, cast in enumerate(casts[:count]))
@@ -355,9 +357,9 @@ def _all(number: int, group: Group) -> str:
     sets, guard = _sets(group, [f"v.v{place}" for place in range(len(casts) - count)])
     matches = " AND ".join(f"t.{table.quoted(name)} = v.k{place}" for place, name in enumerate(group.key_columns))
     listed = ", ".join(f"k{place}" for place in range(count))
-    return f"""WITH v AS (SELECT {keys}, {sums} FROM {source} WHERE bw_ok[s.item] GROUP BY {listed}),
-    u AS (UPDATE {table.name} AS t SET {sets} FROM v WHERE {matches}{guard} RETURNING 1)
-  SELECT (SELECT pg_catalog.count(*) FROM v) - (SELECT pg_catalog.count(*) FROM u) INTO bw_hit;
+    return f"""WITH bw_v AS (SELECT {keys}, {sums} FROM {source} WHERE bw_ok[s.bw_item] GROUP BY {listed}),
+    bw_u AS (UPDATE {table.name} AS t SET {sets} FROM bw_v AS v WHERE {matches}{guard} RETURNING 1)
+  SELECT (SELECT pg_catalog.count(*) FROM bw_v) - (SELECT pg_catalog.count(*) FROM bw_u) INTO bw_hit;
   IF bw_hit <> 0 THEN RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_MISSING}'; END IF;""".replace(
         "pg_catalog.count(*)", "count(*)"
     ).replace("pg_catalog.sum(", "sum(")
@@ -372,19 +374,19 @@ def _order_columns(info: TableInfo, group: Group) -> Sequence[str]:
 def _look_for_suspects(number: int, group: Group, groups: Sequence[tuple[int, Group]]) -> str:
     """Ask the server which items a constraint would refuse."""
     table = group.table
-    given = {table.server_name(name): f"q.c{place}" for place, name in enumerate(group.names)}
+    given = {table.server_name(name): f"q.bw_c{place}" for place, name in enumerate(group.names)}
     conditions = list(_keyed_conditions(group) if group.is_keyed else _insert_conditions(group, given, groups))
     if not conditions:
         return ""
-    named = ", ".join(f"s.c{place}::{table.cast(name)} AS c{place}" for place, name in enumerate(group.names))
+    named = ", ".join(f"s.bw_c{place}::{table.cast(name)} AS bw_c{place}" for place, name in enumerate(group.names))
     checked = ", ".join(
-        f"s.c{place}::{table.cast(name)} AS {table.quoted(name)}" for place, name in enumerate(group.names)
+        f"s.bw_c{place}::{table.cast(name)} AS {table.quoted(name)}" for place, name in enumerate(group.names)
     )
-    arrays = ", ".join([*(f"g{number}_c{place}" for place in range(len(group.names))), f"g{number}_item"])
-    names = ", ".join([*(f"c{place}" for place in range(len(group.names))), "item"])
+    arrays = ", ".join([*(f"bw_g{number}_c{place}" for place in range(len(group.names))), f"bw_g{number}_item"])
+    names = ", ".join([*(f"bw_c{place}" for place in range(len(group.names))), "bw_item"])
     return f"""
-  SELECT pg_catalog.array_agg(q.item) INTO bw_found FROM (
-    SELECT s.item, {named}, {checked} FROM unnest({arrays}) AS s ({names}) WHERE bw_ok[s.item] OFFSET 0
+  SELECT pg_catalog.array_agg(q.bw_item) INTO bw_found FROM (
+    SELECT s.bw_item, {named}, {checked} FROM unnest({arrays}) AS s ({names}) WHERE bw_ok[s.bw_item] OFFSET 0
   ) AS q WHERE {" OR ".join(conditions)};
   IF bw_found IS NOT NULL THEN
     FOREACH bw_i IN ARRAY bw_found LOOP bw_ok[bw_i] := false; END LOOP;
@@ -426,18 +428,17 @@ def _parent_is_missing(
         if group.is_keyed or group.table.regclass != parent or not all(other in places for _, other in pairs):
             continue
         made = ", ".join(
-            f"p.c{place}::{group.table.cast(group.names[places[other]])}" for place, (_, other) in enumerate(pairs)
+            f"p.bw_c{place}::{group.table.cast(group.names[places[other]])}" for place, (_, other) in enumerate(pairs)
         )
-        arrays = ", ".join([*(f"g{number}_c{places[other]}" for _, other in pairs), f"g{number}_item"])
-        names = ", ".join([*(f"c{place}" for place in range(len(pairs))), "item"])
-        nulls = " AND ".join(f"p.c{place} IS NOT NULL" for place in range(len(pairs)))
-        condition += (
-            f" AND ({row}) NOT IN (SELECT {made} FROM unnest({arrays}) AS p ({names}) WHERE bw_ok[p.item] AND {nulls})"
-        )
+        arrays = ", ".join([*(f"bw_g{number}_c{places[other]}" for _, other in pairs), f"bw_g{number}_item"])
+        names = ", ".join([*(f"bw_c{place}" for place in range(len(pairs))), "bw_item"])
+        nulls = " AND ".join(f"p.bw_c{place} IS NOT NULL" for place in range(len(pairs)))
+        source = f"unnest({arrays}) AS p ({names}) WHERE bw_ok[p.bw_item] AND {nulls}"
+        condition += f" AND ({row}) NOT IN (SELECT {made} FROM {source})"
     return f"({condition})"
 
 
 def _keyed_conditions(group: Group) -> Iterator[str]:
     table = group.table
-    matches = " AND ".join(f"x.{table.quoted(name)} = q.c{place}" for place, name in enumerate(group.key_columns))
+    matches = " AND ".join(f"x.{table.quoted(name)} = q.bw_c{place}" for place, name in enumerate(group.key_columns))
     yield f"(SELECT 1 FROM {table.name} AS x WHERE {matches} LIMIT 1) IS NULL"

@@ -40,6 +40,7 @@ class Group:
         parameters: Their values, an array of texts each.
         expressions: Columns of new rows that get an SQL expression as their default.
         suspects: Numbers of items with values that the server will hardly take.
+        types: The types of the values that the rows themselves give, by column.
     """
 
     table: FastTable
@@ -53,11 +54,28 @@ class Group:
     parameters: list[bytes] = field(default_factory=list)
     expressions: dict[str, str] = field(default_factory=dict)
     suspects: set[int] = field(default_factory=set)
+    types: dict[str, frozenset[type]] = field(default_factory=dict)
 
     @property
     def is_keyed(self) -> bool:
         """Whether it changes rows that exist."""
         return self.kind not in {Kind.INSERT, Kind.UPSERT}
+
+    def tells_apart(self, unique: frozenset[str]) -> bool:
+        """Whether the rows' keys in some columns of the database are equal there just where they are in Python."""
+        if self.is_keyed:
+            return True  # unique columns do not change here
+        exact = {self.table.server_name(name): name for name in self.table.info.exact}
+        for column in unique:
+            name = exact.get(column)
+            if name is None:
+                return False
+            if name not in self.types:
+                if not self.table.server.columns[column].is_numbered:
+                    return False  # a default, which many rows may share
+            elif not self.types[name] <= {self.table.python_type(name), type(None)}:
+                return False  # `1` and `"1"` are one number in the database
+        return True
 
     @property
     def value_names(self) -> tuple[str, ...]:
@@ -217,6 +235,7 @@ def _fill_with(group: Group, block: Block, transformer: Transformer, check: Call
         if table.is_always_generated(names):
             raise NoFastPath("values are given for a column that the database generates")
     group.names = names
+    group.types = dict(zip(block.columns, block.types, strict=True))
     group.parameters = []
     for name, each in zip(names, values, strict=True):
         types = frozenset(map(type, each))

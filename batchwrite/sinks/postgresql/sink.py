@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from batchwrite.sinks.postgresql.catalog import look_up
 from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_of, refusals_of, statements_of
 from batchwrite.sinks.postgresql.layout import Group, Layout, lay_out
 from batchwrite.sinks.postgresql.rules import PostgresqlRules
-from batchwrite.sinks.postgresql.tables import FastTable
+from batchwrite.sinks.postgresql.tables import FastTable, table_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
 from batchwrite.sinks.sql import FailedAt, SqlSink
 from batchwrite.suspects import find_suspects
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 
 
 _FIRST_WITH_PIPELINES = 140_000
+
+_FEATURE_NOT_SUPPORTED = "0A000"
+
+# What the server says of a table is not asked again so soon, however many chunks fail.
+_SECONDS_TO_BELIEVE = 1.0
 
 
 def has_pipelines() -> bool:
@@ -58,6 +64,7 @@ class PostgresqlSink(SqlSink):
         self._rules: PostgresqlRules
         super().__init__(engine, PostgresqlRules(), owns_engine=owns_engine)
         self._fast_tables: dict[TableInfo, FastTable] = {}
+        self._looked_up = 0.0
 
     # ---- the sink
 
@@ -155,9 +162,9 @@ class PostgresqlSink(SqlSink):
         """
         connection = self._begun()
         try:
+            if not self.is_failing:
+                self._forget_old_tables()
             raw: Any = connection.connection.dbapi_connection
-            if not trusts_adapters(raw):
-                raise NoFastPath("the connection adapts Python's own types in a way of its own")
             bulk = self._writer(connection)
             layout = lay_out(
                 items,
@@ -203,7 +210,7 @@ class PostgresqlSink(SqlSink):
         statements = [
             *map(wire.Statement, opening),
             *[lock.statement for lock in locks],
-            *(statements_of(plan) if plan.groups else []),
+            *(statements_of(plan, raw.info.encoding) if plan.groups else []),
         ]
         refused = {position: self._classified(error, connection) for position, error in layout.refused.items()}
         try:
@@ -215,7 +222,7 @@ class PostgresqlSink(SqlSink):
                 raise ItemRefused(f"the server refuses the block ({type(cause).__name__})") from cause
             raise cause from None
         if plan.groups:
-            for refusal in refusals_of(wire.first_value(results[-1])):
+            for refusal in refusals_of(bytes(wire.first_value(results[-1])).decode(raw.info.encoding)):
                 refused[refusal.position] = self._fault_of(refusal, layout.groups[refusal.group])
         self.is_failing = bool(refused)
         return sorted(refused.items())
@@ -261,6 +268,8 @@ class PostgresqlSink(SqlSink):
         raw: Any = connection.connection.dbapi_connection
         if not trusts_adapters(raw):
             raise NoFastPath("the connection adapts Python's own types in a way of its own")
+        if connection.get_execution_options().get("schema_translate_map"):
+            raise NoFastPath("schemas are translated (schema_translate_map), which SQLAlchemy alone can do")
         return BulkWriter(
             lambda info: self._fast_table(connection, info),
             Transformer(raw),
@@ -268,15 +277,23 @@ class PostgresqlSink(SqlSink):
             self._statements.note_slow,
         )
 
+    def _forget_old_tables(self) -> None:
+        """Ask the server anew what tables are: that may be why a chunk has failed."""
+        now = time.monotonic()
+        if now - self._looked_up > _SECONDS_TO_BELIEVE:
+            self._looked_up = now
+            self._fast_tables.clear()
+
     def _fast_table(self, connection: Connection, info: TableInfo) -> FastTable:
         table = self._fast_tables.get(info)
         if table is None:
             try:
-                server = look_up(connection, info.handle)
+                server = look_up(connection, table_name(connection.dialect, info.handle))
             except ProgrammingError as error:  # a server that is PostgreSQL in name only
                 raise NoFastPath(f"its catalogue cannot be read ({type(error.orig).__name__})") from error
             if server is None:
                 raise NoFastPath("the database does not know it")
+            self._looked_up = time.monotonic()
             table = self._fast_tables[info] = FastTable(info, server, connection.dialect)
         return table
 
@@ -325,11 +342,10 @@ def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
 def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
     """Whether those that nothing speaks against may be written before the others: see `fallback`."""
     for group in layout.groups:
-        info, server = group.table.info, group.table.server
+        server = group.table.server
         is_plain = group.kind in {Kind.INSERT, Kind.INCREMENT} or (group.kind is Kind.UPSERT and not group.set_columns)
-        exact = {group.table.server_name(name) for name in info.exact}
-        is_exact = all(columns <= exact for columns in server.unique)
-        if not is_plain or server.has_triggers or server.has_odd_uniqueness or not is_exact:
+        is_plain = is_plain and not (server.has_triggers or server.has_odd_uniqueness)
+        if not is_plain or not all(group.tells_apart(columns) for columns in server.unique):
             return False
     if len(layout.groups) == 1 and layout.groups[0].kind is Kind.INSERT:
         return not layout.groups[0].table.info.is_self_referencing
@@ -362,6 +378,9 @@ def _copy(raw: Any, opening: Sequence[bytes], part: Copied) -> Generator[bool, N
         yield from wire.query(raw.pgconn, b"; ".join([*opening, part.sql]), encoding)
         yield from wire.copy(raw.pgconn, part.pieces, encoding)
     except wire.StatementFailed as error:
+        if getattr(error.__cause__, "sqlstate", None) == _FEATURE_NOT_SUPPORTED:
+            # Row-level security that came, or applies, later than the table was looked up: INSERT will do.
+            raise FailedAt(part.table) from ItemRefused("COPY cannot serve here", table=part.table.name)
         raise FailedAt(part.table) from error.__cause__
     except NoFastPath as reason:
         raise FailedAt(part.table) from ItemRefused(str(reason), table=part.table.name)

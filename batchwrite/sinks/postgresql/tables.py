@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from batchwrite.table import TableInfo
 
 
+# What variables, aliases and columns that are not the table's are called in statements begins so.
+_OWN_NAMES = "bw_"
+
+
+def table_name(dialect: Dialect, table: sqlalchemy.Table) -> str:
+    """A table's name as it is written in SQL."""
+    return _without_escapes(dialect.identifier_preparer.format_table(table))
+
+
+def _without_escapes(name: str) -> str:
+    """A quoted name as it is sent: SQLAlchemy doubles `%` in it, for drivers that look for parameters in the text."""
+    return name.replace("%%", "%")
+
+
 class FastTable:
     """Writes blocks of one table as texts.
 
@@ -37,10 +51,12 @@ class FastTable:
         self.info = info
         self.server = server
         self._dialect = dialect
-        preparer = dialect.identifier_preparer
         self._table: sqlalchemy.Table = info.handle
-        self.name = preparer.format_table(self._table)
-        self._quoted = {column.key: preparer.quote(column.name) for column in self._table.columns}
+        self.name = table_name(dialect, self._table)
+        self._quoted = {column.key: self.quote(column.name) for column in self._table.columns}
+        names = [self._table.name, *server.columns]
+        if any(name.startswith(_OWN_NAMES) for name in names) or self._table.name == "excluded":
+            raise NoFastPath("a name of its own means something else in the statements that would be sent")
         self._writers: dict[str, TextColumn] = {}
 
     def quoted(self, column: str) -> str:
@@ -54,7 +70,7 @@ class FastTable:
 
     def quote(self, name: str) -> str:
         """A name in the database as it is written in SQL."""
-        return self._dialect.identifier_preparer.quote(name)
+        return _without_escapes(self._dialect.identifier_preparer.quote(name))
 
     def server_name(self, column: str) -> str:
         """The name that a column has in the database."""
@@ -84,9 +100,17 @@ class FastTable:
         """
         writer = self._writers.get(column)
         if writer is None:
-            type_oid = self._server_column(column).type_oid
-            writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, type_oid)
+            server = self._server_column(column)
+            writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, server)
         return writer.texts(values, types, transformer)
+
+    def python_type(self, column: str) -> type | None:
+        """The type of Python that a column's type stands for, if it says so."""
+        try:
+            kind: type = self._table.columns[column].type.python_type
+        except NotImplementedError:
+            return None
+        return kind
 
     def unlikely(self, column: str, values: Sequence[Any], types: frozenset[type]) -> list[int]:
         """Places of values that a column will hardly take; to be asked for after their texts."""

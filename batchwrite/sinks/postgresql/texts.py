@@ -19,11 +19,13 @@ from psycopg.adapt import PyFormat
 from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from psycopg import Connection
     from psycopg.abc import Transformer
     from sqlalchemy.engine import Dialect
+
+    from batchwrite.sinks.postgresql.catalog import ServerColumn
 
     Texts = Sequence[str | None]
 
@@ -65,28 +67,37 @@ _SINGLE_PRECISION_BITS = 24
 _BUILT_IN = (int, str, bool, float, Decimal, bytes, date, datetime, time, timedelta, UUID)
 
 
-def _writers_for(kind: Any) -> dict[type, Callable[[Any], str]]:
-    """How values of a column's type are written, by their own type; what is not there goes through psycopg."""
-    if isinstance(kind, sqlalchemy.Float):
-        is_single = isinstance(kind, sqlalchemy.REAL) or (kind.precision or 53) <= _SINGLE_PRECISION_BITS
-        return _INTEGERS if is_single else _FLOATS
-    families: list[tuple[type, dict[type, Any]]] = [
-        (sqlalchemy.Integer, _INTEGERS),
-        (sqlalchemy.Numeric, _NUMBERS),
-        (sqlalchemy.Enum, {}),
-        (sqlalchemy.String, _TEXTS),
-        (sqlalchemy.Boolean, {bool: _as_boolean}),
-        (sqlalchemy.Date, {date: date.isoformat}),
-        (sqlalchemy.Time, {} if getattr(kind, "timezone", False) else {time: _naive}),
-        (sqlalchemy.Interval, {timedelta: _as_interval}),
-        (sqlalchemy.LargeBinary, {bytes: _as_bytea}),
-        (sqlalchemy.Uuid, {UUID: UUID.__str__}),
+_WHOLE = frozenset({"smallint", "integer", "bigint"})
+_WORDS = frozenset({"text", "character varying", "bpchar"})
+
+
+def _family(kind: Any) -> tuple[dict[type, Any], frozenset[str]] | None:
+    """How values of a column's type are written, by their own type, and the types in the database that they suit.
+
+    What has no writer goes through psycopg. A type that is not here has no fast path: SQLAlchemy may cast to it in
+    ways of its own (to BIT(3) or to an array of VARCHAR(3), say, it cuts values off).
+    """
+    is_single = isinstance(kind, sqlalchemy.Float) and (
+        isinstance(kind, sqlalchemy.REAL) or (kind.precision or 53) <= _SINGLE_PRECISION_BITS
+    )
+    zone = "with" if getattr(kind, "timezone", False) else "without"
+    moment = datetime.isoformat if zone == "with" else _naive
+    families: list[tuple[type, dict[type, Any], frozenset[str]]] = [
+        (sqlalchemy.Integer, _INTEGERS, _WHOLE),
+        (sqlalchemy.Float, _INTEGERS if is_single else _FLOATS, frozenset({"real", "double precision"})),
+        (sqlalchemy.Numeric, _NUMBERS, frozenset({"numeric"})),
+        (sqlalchemy.Enum, {}, _WORDS),
+        (sqlalchemy.String, _TEXTS, _WORDS),
+        (sqlalchemy.Boolean, {bool: _as_boolean}, frozenset({"boolean"})),
+        (sqlalchemy.Date, {date: date.isoformat}, frozenset({"date"})),
+        (sqlalchemy.DateTime, {datetime: moment, date: date.isoformat}, frozenset({f"timestamp {zone} time zone"})),
+        (sqlalchemy.Time, {} if zone == "with" else {time: _naive}, frozenset({f"time {zone} time zone"})),
+        (sqlalchemy.Interval, {timedelta: _as_interval}, frozenset({"interval"})),
+        (sqlalchemy.LargeBinary, {bytes: _as_bytea}, frozenset({"bytea"})),
+        (sqlalchemy.Uuid, {UUID: UUID.__str__}, frozenset({"uuid"})),
+        (sqlalchemy.JSON, {}, frozenset({"json", "jsonb"})),
     ]
-    if isinstance(kind, sqlalchemy.DateTime):
-        if kind.timezone:
-            return {datetime: datetime.isoformat, date: date.isoformat}
-        return {datetime: _naive, date: date.isoformat}
-    return next((writers for family, writers in families if isinstance(kind, family)), {})
+    return next(((writers, names) for family, writers, names in families if isinstance(kind, family)), None)
 
 
 _SIZED = frozenset({int, Decimal, float})
@@ -109,16 +120,20 @@ def _has_bind_expression(kind: Any) -> bool:
     return own not in {sqlalchemy.types.TypeEngine.bind_expression, TypeDecorator.bind_expression}
 
 
+# Enumerations and domains: what they take is for them to say.
+_KINDS_TO_BE_TRUSTED = frozenset({"e", "d"})
+
+
 class TextColumn:
     """Writes the values of one column.
 
     Args:
         column: The column.
         dialect: The engine's dialect.
-        type_oid: Number of the column's type in the database.
+        server: What the database says of it.
     """
 
-    def __init__(self, column: sqlalchemy.Column[Any], dialect: Dialect, type_oid: int) -> None:
+    def __init__(self, column: sqlalchemy.Column[Any], dialect: Dialect, server: ServerColumn) -> None:
         kind = column.type.dialect_impl(dialect)
         self._process = kind.bind_processor(dialect)
         has_expression = _has_bind_expression(column.type)
@@ -130,11 +145,14 @@ class TextColumn:
         self._is_binary = isinstance(kind, sqlalchemy.LargeBinary)
         if self._is_binary and not isinstance(column.type, TypeDecorator):
             self._process = None  # it would only wrap the bytes for the driver
-        self._writers = _writers_for(kind)
-        self._type_oid = type_oid
-        has_expression = has_expression or _has_bind_expression(kind)
-        self._refusal = f"the type of column {column.name} is written as an SQL expression" if has_expression else None
+        self._type_oid = server.type_oid
         self._name = column.name
+        self._refusal = None
+        self._writers, suited = _family(kind) or ({}, frozenset())
+        if has_expression or _has_bind_expression(kind):
+            self._refusal = f"the type of column {column.name} is written as an SQL expression"
+        elif server.type_name not in suited and not (suited and server.kind in _KINDS_TO_BE_TRUSTED):
+            self._refusal = f"column {column.name}, declared as {kind!r}, is {server.type_name} in the database"
 
     def texts(self, values: Sequence[Any], types: frozenset[type], transformer: Transformer) -> Texts:
         """The values as texts, `None` for NULL.
@@ -181,7 +199,8 @@ class TextColumn:
             return value
         writer = self._writers.get(type(value))
         if writer is not None:
-            return writer(value)
+            written: str = writer(value)
+            return written
         dumper = transformer.get_dumper(value, PyFormat.TEXT)
         if dumper.oid not in {0, self._type_oid}:
             raise NoFastPath(f"column {self._name} is given values of type {type(value).__name__}")
