@@ -80,6 +80,7 @@ class Flusher:
         self._lock = threading.RLock()  # between the caller's thread and the attendant's
         self._attendant = Attendant(self)
         self._raised: BaseException | None = None  # in the attendant's thread
+        self._is_given_up = False  # whether the caller was interrupted while the attendant was at work
 
     @property
     def is_busy(self) -> bool:
@@ -179,11 +180,18 @@ class Flusher:
     @contextmanager
     def _looking(self) -> Iterator[None]:
         self.looks += 1  # before the lock: the attendant leaves off as soon as somebody wants it
-        with self._lock:
+        try:
+            self._lock.acquire()
+        except BaseException:
+            self._is_given_up = True  # a second Ctrl-C: nor must the attendant wait any longer
+            raise
+        try:
             raised, self._raised = self._raised, None
             if raised is not None:
                 raise raised
             yield
+        finally:
+            self._lock.release()
 
     # ---- one chunk
 
@@ -292,6 +300,9 @@ class Flusher:
 
     def _free(self, first: PendingWrite) -> None:
         """Undo those attempts behind the first that hold what it waits for: they wait for it in turn."""
+        if self._is_given_up:
+            self._is_given_up = False
+            raise KeyboardInterrupt
         others = [flight for flight in self._flights if flight.pending not in {None, first}]
         blockers = first.blockers([flight.pending for flight in others if flight.pending is not None])
         for flight in others:

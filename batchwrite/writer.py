@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import sqlalchemy
@@ -365,7 +365,7 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
         _settle(run)
         run.end()
         raise
-    stopped = _settle(run) or stopped
+    stopped = _settle(run, stopped) or stopped
     run.end()
     yield from run.take_reports()
     if isinstance(stopped, KeyboardInterrupt):
@@ -375,12 +375,17 @@ def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> It
         raise SourceError(text, result=run.result()) from stopped
 
 
-def _settle(run: Run) -> KeyboardInterrupt | None:
-    """Bring to its end what is on its way; the Ctrl-C that came meanwhile, if one did."""
-    interrupt = None
+def _settle(run: Run, interrupt: BaseException | None = None) -> KeyboardInterrupt | None:
+    """Bring to its end what is on its way; the last Ctrl-C that came, if one did.
+
+    Args:
+        run: The run.
+        interrupt: The Ctrl-C that has come before, if so: the next is a second one, and not held back.
+    """
+    interrupt = interrupt if isinstance(interrupt, KeyboardInterrupt) else None
     while run.is_busy:
         try:
-            with deferred_interrupts():
+            with deferred_interrupts() if interrupt is None else nullcontext():
                 run.settle()
         except KeyboardInterrupt as error:
             run.stop("interrupted", "the run was interrupted")

@@ -289,7 +289,7 @@ def test_a_load_that_was_ended_goes_on_from_the_line_it_names(load: Load, things
 
 def test_a_source_that_breaks_off(load: Load, things: Engine) -> None:
     data = gzip.compress(b"id,name\n" + b"".join(b"%d,%d\n" % (n, n**9) for n in range(5_000)))
-    ended = load(data[:-2_000], "--json", name="in.csv.gz")
+    ended = load(data[:-2_000], "--json", "--chunk-size", 500, name="in.csv.gz")
     assert ended.status == 1
     assert ended.error.endswith("in.csv.gz: the gzip data is cut short")
     document = ended.document

@@ -1,12 +1,14 @@
 """Several chunks on their way: in order, once, and nobody waits for ever."""
 
+import os
+import signal
 import threading
 
 import pytest
 from orders import BAD, LINES, PARENTS, good, ids, insert_and_take, insert_line, rows_with_bad, taken, verdicts
 from sqlalchemy import NullPool, StaticPool, create_engine, select
 
-from batchwrite import BatchWriter, OutcomeStatus
+from batchwrite import BatchWriter, OutcomeStatus, RunInterrupted
 from batchwrite.errors import ConfigurationError
 
 
@@ -117,3 +119,27 @@ def test_whatever_the_pool(database, workers, pool):
 def test_a_number_of_workers_that_is_none_is_refused(database, workers):
     with pytest.raises(ConfigurationError, match="workers must be a whole number from 0 to 64"):
         BatchWriter(database, workers=workers)
+
+
+def test_a_second_ctrl_c_ends_the_attendants_waiting_too(database):
+    """The attendant waits for a lock that is not given up, and the caller for the attendant."""
+
+    def press():
+        for _ in range(2):
+            threading.Event().wait(0.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def rows():
+        yield good(1)
+        threading.Event().wait(0.3)  # the attendant has begun to settle the first chunk by then
+        yield good(2)
+
+    with database.connect() as connection:
+        connection.exec_driver_sql("LOCK TABLE lines IN EXCLUSIVE MODE")
+        presser = threading.Thread(target=press)
+        presser.start()
+        with pytest.raises(RunInterrupted) as caught:
+            BatchWriter(database, chunk_size=1).run(rows(), insert_line)
+        presser.join()
+        assert (caught.value.result.written, caught.value.result.unknown) == (0, 0)
+    assert ids(database) == []
