@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import (
+    DDL,
     CheckConstraint,
     Column,
     Integer,
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Table,
     Text,
     create_engine,
+    event,
     func,
     select,
 )
@@ -73,6 +75,21 @@ def test_the_earlier_of_two_keys_of_which_one_is_a_default(postgres_engine, defa
     )
     items = [{"id": 1, "u": 6, "c": "a   ", "x": 1}, {"id": 2, "c": "b", "x": 2}, {"id": 3, "u": 7, "c": "c", "x": 99}]
     outcomes, _ = agree(postgres_engine, table, items)
+    assert [status for status, _ in outcomes] == ["written", "failed", "failed"]
+
+
+def test_the_earlier_of_two_keys_of_an_index_that_the_table_does_not_know(postgres_engine):
+    table = Table(
+        "t",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("u", Integer),
+        Column("c", String(2)),
+        Column("x", Integer, CheckConstraint("x < 9")),
+    )
+    event.listen(table, "after_create", DDL("CREATE UNIQUE INDEX only_here ON t (u)"))
+    items = [{"id": 1, "u": 6, "c": "a   ", "x": 1}, {"id": 2, "u": 6, "c": "b", "x": 2}, {"id": 3, "u": 7, "x": 99}]
+    outcomes, _ = agree(postgres_engine, table, [{"c": None} | item for item in items])
     assert [status for status, _ in outcomes] == ["written", "failed", "failed"]
 
 

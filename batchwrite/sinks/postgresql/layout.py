@@ -65,7 +65,10 @@ class Group:
         """Whether the rows' keys in some columns of the database are equal there just where they are in Python."""
         if self.is_keyed:
             return True  # unique columns do not change here
-        exact = {self.table.server_name(name): name for name in self.table.info.exact}
+        info, server_name = self.table.info, self.table.server_name
+        if unique not in {frozenset(map(server_name, columns)) for columns in info.unique_keys}:
+            return False  # the table's definition does not know it: nobody has looked for repeats
+        exact = {server_name(name): name for name in info.exact}
         for column in unique:
             name = exact.get(column)
             if name is None:
