@@ -304,6 +304,9 @@ class Flusher:
             self._is_given_up = False
             raise KeyboardInterrupt
         others = [flight for flight in self._flights if flight.pending not in {None, first}]
+        for flight in others:
+            if flight.pending is not None:
+                flight.pending.advance()  # one in the middle of its rows would never let go
         blockers = first.blockers([flight.pending for flight in others if flight.pending is not None])
         for flight in others:
             if flight.pending in blockers and flight.pending is not None:

@@ -41,6 +41,16 @@ def test_of_chunks_that_claim_one_key_the_earlier_lands_although_the_later_comes
     assert len(ids(database)) == 3_999
 
 
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_chunk_in_the_middle_of_its_rows_lets_go_of_what_the_first_waits_for(database, workers):
+    """The second is larger than what the connection holds, and nobody sends its rest while the first is waited for."""
+    rows = [good(number) | {"code": f"{number:012}"} for number in range(30_000)]
+    rows[14_999] |= {"code": "wanted"}
+    rows[15_000] |= {"code": "wanted"}
+    result = BatchWriter(database, chunk_size=15_000, workers=workers).run(rows, insert_line)
+    assert verdicts(result) == {15_000: ("23505", "one_code")}
+
+
 def test_many_chunks_that_claim_each_others_keys(database, workers):
     rows = [good(number) | {"code": f"c{(number * 7) % 1_000}"} for number in range(3_000)]
     result = BatchWriter(database, chunk_size=150, workers=workers).run(rows, insert_line)

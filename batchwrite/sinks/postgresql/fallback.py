@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from batchwrite.sinks.postgresql.layout import Group
+    from batchwrite.sinks.postgresql.tables import FastTable
     from batchwrite.table import TableInfo
 
 # Of one window at most so many subtransactions are alive at a time, below the 64 of which PostgreSQL keeps track
@@ -196,13 +197,14 @@ def _windows(groups: Sequence[tuple[int, Group]], *, is_after_bulk: bool) -> str
     """Each item of `bw_todo` by itself, in order."""
     single = _single(groups)
     # After the others are written, only what fails as it inserts is known to have failed in its turn.
-    proof = ", ".join(str(number) for number, group in groups if not group.is_keyed) or "-1"
-    doubt = (
-        f"IF bw_group NOT IN ({proof}) AND bw_state <> '{_MISSING}' THEN"
-        f" RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_IN_ORDER}'; END IF;"
-        if is_after_bulk
-        else ""
-    )
+    proof = ", ".join(str(number) for number, group in groups if not group.is_keyed and not group.set_columns) or "-1"
+    in_order = f"RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_IN_ORDER}'; END IF;"
+    doubt = f"IF bw_group NOT IN ({proof}) AND bw_state <> '{_MISSING}' THEN {in_order}" if is_after_bulk else ""
+    if is_after_bulk and any(group.set_columns for _, group in groups):
+        # One that succeeds now may set what an item behind it has set already.
+        too_late = f"IF pg_catalog.cardinality(bw_good) > 0 THEN {in_order}"
+    else:
+        too_late = ""
     return f"""
 bw_from := 1;
 WHILE bw_from <= pg_catalog.cardinality(bw_todo) LOOP
@@ -223,6 +225,7 @@ WHILE bw_from <= pg_catalog.cardinality(bw_todo) LOOP
           bw_column, bw_constraint, bw_group, bw_late)::text;
       END;
     END LOOP;
+    {too_late}
     IF pg_catalog.cardinality(bw_good) > 0 THEN RAISE EXCEPTION '{_OWN}' USING ERRCODE = '{_UNDO}'; END IF;
   EXCEPTION WHEN SQLSTATE '{_UNDO}' THEN NULL;
   END;
@@ -344,6 +347,13 @@ def _all(number: int, group: Group) -> str:
         "pg_catalog.unnest", "unnest"
     )
     casts = [f"s.{short}::{table.cast(name)}" for short, name in zip(names, group.names, strict=True)]
+    if group.set_columns:
+        source = source.replace(" AS s (", " WITH ORDINALITY AS s (")[:-1] + ", bw_place)"
+        keys = ", ".join(casts[group.names.index(name)] for name in group.key_columns)
+        return (
+            f"{_insert(group)} SELECT DISTINCT ON ({keys}) {', '.join(casts)} FROM {source} WHERE bw_ok[s.bw_item]"
+            f" ORDER BY {keys}, s.bw_place DESC{_on_conflict(group)};"
+        )
     if not group.is_keyed:
         selected = ", ".join([*casts, *group.expressions.values()])
         order = [casts[group.names.index(name)] for name in _order_columns(table.info, group)]
@@ -375,7 +385,11 @@ def _look_for_suspects(number: int, group: Group, groups: Sequence[tuple[int, Gr
     """Ask the server which items a constraint would refuse."""
     table = group.table
     given = {table.server_name(name): f"q.bw_c{place}" for place, name in enumerate(group.names)}
-    conditions = list(_keyed_conditions(group) if group.is_keyed else _insert_conditions(group, given, groups))
+    if group.is_keyed:  # the row must be there, or come before
+        keys = [(table.server_name(name), table.server_name(name)) for name in group.key_columns]
+        conditions = [_parent_is_missing(table.regclass, keys, given, groups, table)]
+    else:
+        conditions = list(_insert_conditions(group, given, groups))
     if not conditions:
         return ""
     named = ", ".join(f"s.bw_c{place}::{table.cast(name)} AS bw_c{place}" for place, name in enumerate(group.names))
@@ -416,9 +430,9 @@ def _parent_is_missing(
     pairs: Sequence[tuple[str, str]],
     given: dict[str, str],
     groups: Sequence[tuple[int, Group]],
-    table: object,
+    table: FastTable,
 ) -> str:
-    quote = table.quote  # type: ignore[attr-defined]
+    quote = table.quote
     is_set = " AND ".join(f"{given[own]} IS NOT NULL" for own, _ in pairs)
     matches = " AND ".join(f"x.{quote(other)} = {given[own]}" for own, other in pairs)
     condition = f"{is_set} AND (SELECT 1 FROM {parent} AS x WHERE {matches} LIMIT 1) IS NULL"
@@ -436,9 +450,3 @@ def _parent_is_missing(
         source = f"unnest({arrays}) AS p ({names}) WHERE bw_ok[p.bw_item] AND {nulls}"
         condition += f" AND ({row}) NOT IN (SELECT {made} FROM {source})"
     return f"({condition})"
-
-
-def _keyed_conditions(group: Group) -> Iterator[str]:
-    table = group.table
-    matches = " AND ".join(f"x.{table.quoted(name)} = q.bw_c{place}" for place, name in enumerate(group.key_columns))
-    yield f"(SELECT 1 FROM {table.name} AS x WHERE {matches} LIMIT 1) IS NULL"

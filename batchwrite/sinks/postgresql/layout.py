@@ -68,17 +68,23 @@ class Group:
         info, server_name = self.table.info, self.table.server_name
         if unique not in {frozenset(map(server_name, columns)) for columns in info.unique_keys}:
             return False  # the table's definition does not know it: nobody has looked for repeats
-        exact = {server_name(name): name for name in info.exact}
+        names = {server_name(name): name for name in info.columns}
         for column in unique:
-            name = exact.get(column)
+            name = names.get(column)
             if name is None:
                 return False
             if name not in self.types:
                 if not self.table.server.columns[column].is_numbered:
                     return False  # a default, which many rows may share
-            elif not self.types[name] <= {self.table.python_type(name), type(None)}:
+            elif not self.types[name] <= self.table.told_apart(name):
                 return False  # `1` and `"1"` are one number in the database
         return True
+
+    @property
+    def replaces(self) -> bool:
+        """Whether these are upserts that set all of a row but its key: of several, the last is what remains."""
+        is_whole = set(self.names) == {*self.key_columns, *self.set_columns} and not self.expressions
+        return self.kind is Kind.UPSERT and bool(self.set_columns) and is_whole
 
     @property
     def value_names(self) -> tuple[str, ...]:

@@ -343,7 +343,9 @@ def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
     """Whether those that nothing speaks against may be written before the others: see `fallback`."""
     for group in layout.groups:
         server = group.table.server
-        is_plain = group.kind in {Kind.INSERT, Kind.INCREMENT} or (group.kind is Kind.UPSERT and not group.set_columns)
+        is_plain = group.kind in {Kind.INSERT, Kind.INCREMENT} or (
+            group.kind is Kind.UPSERT and (not group.set_columns or group.replaces)
+        )
         is_plain = is_plain and not (server.has_triggers or server.has_odd_uniqueness)
         if not is_plain or not all(group.tells_apart(columns) for columns in server.unique):
             return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import types
+
 from batchwrite.collector import Kind
 from batchwrite.sinks.postgresql.texts import NoFastPath, TextColumn
 from batchwrite.sinks.statements import DefaultContext, has_expressions
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from batchwrite.sinks.postgresql.texts import Texts
     from batchwrite.table import TableInfo
 
+
+_EXACT_WITHOUT_SCALE = frozenset({types.Numeric, types.NUMERIC, types.DateTime, types.TIMESTAMP})
 
 # What variables, aliases and columns that are not the table's are called in statements begins so.
 _OWN_NAMES = "bw_"
@@ -104,13 +108,15 @@ class FastTable:
             writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, server)
         return writer.texts(values, types, transformer)
 
-    def python_type(self, column: str) -> type | None:
-        """The type of Python that a column's type stands for, if it says so."""
-        try:
-            kind: type = self._table.columns[column].type.python_type
-        except NotImplementedError:
-            return None
-        return kind
+    def told_apart(self, column: str) -> frozenset[type]:
+        """Types of Python whose values are equal in a column just where they are in Python; perhaps none."""
+        kind = self._table.columns[column].type
+        found: type | None = None
+        if column in self.info.exact:
+            found = kind.python_type
+        elif type(kind) in _EXACT_WITHOUT_SCALE and getattr(kind, "scale", None) is None:
+            found = kind.python_type  # neither rounded nor cut off
+        return frozenset({found, type(None)}) if found else frozenset()
 
     def unlikely(self, column: str, values: Sequence[Any], types: frozenset[type]) -> list[int]:
         """Places of values that a column will hardly take; to be asked for after their texts."""
