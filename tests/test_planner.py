@@ -9,64 +9,11 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import CHILD, OTHER, PARENT, SELF, Expression, delete, increment, info, insert, update, upsert
 
 from batchwrite.collector import Kind, Write
 from batchwrite.plan import in_order, sorted_by_key
-from batchwrite.planner import make_plan
-from batchwrite.table import ForeignKeyInfo, TableInfo
-
-
-class Expression:
-    """Stands for an SQL expression that reads rows."""
-
-
-def info(name, *columns, parent=None, **facts) -> TableInfo:
-    foreign_keys = ()
-    if parent is not None:
-        foreign_keys = (ForeignKeyInfo(columns=("p",), parent=parent.handle, parent_columns=("id",)),)
-        facts = {"referring": frozenset({"p"}), "depth": parent.depth + 1, **facts}
-    given = {
-        "primary_key": ("id",),
-        "unique_keys": (frozenset({"id"}),),
-        "unique_columns": frozenset({"id"}),
-        "not_null": frozenset({"id"}),
-        "foreign_keys": foreign_keys,
-        "family": "family",
-        "is_expression": lambda value: isinstance(value, Expression),
-        "reads_rows": lambda value: isinstance(value, Expression),
-    }
-    names = ("id", "n", "v", "u", "p", *columns)
-    return TableInfo(name=name, handle=name, columns=names, **{"exact": frozenset(names), **given, **facts})
-
-
-PARENT = info("zeta", referenced=frozenset({"id"}))
-CHILD = info("alpha", parent=PARENT)
-OTHER = info("other", family="other")
-SELF = replace(
-    info("tree", referring=frozenset({"p"})),
-    foreign_keys=(ForeignKeyInfo(columns=("p",), parent="tree", parent_columns=("id",)),),
-)
-
-
-def insert(table, **row):
-    return Write(Kind.INSERT, table, row)
-
-
-def upsert(table, key, *, set_columns=None, **row):
-    names = tuple(row) if set_columns is None else set_columns
-    return Write(Kind.UPSERT, table, {"id": key, **row}, ("id",), (key,), names)
-
-
-def update(table, key, **values):
-    return Write(Kind.UPDATE, table, values, ("id",), (key,))
-
-
-def increment(table, key, **deltas):
-    return Write(Kind.INCREMENT, table, deltas, ("id",), (key,))
-
-
-def delete(table, key, *, missing_ok=False):
-    return Write(Kind.DELETE, table, {}, ("id",), (key,), missing_ok=missing_ok)
+from batchwrite.planner import make_plan, plan_write_by_write
 
 
 def plan_of(*writes):
@@ -421,10 +368,11 @@ def applied(rows, writes):
     return rows
 
 
-@given(st.lists(st.lists(WRITES, min_size=1, max_size=3), max_size=6), st.sets(KEYS))
-def test_a_plan_that_succeeds_does_what_the_items_do_one_by_one(items, existing):
+@pytest.mark.parametrize("planned_by", [make_plan, plan_write_by_write])
+@given(items=st.lists(st.lists(WRITES, min_size=1, max_size=3), max_size=6), existing=st.sets(KEYS))
+def test_a_plan_that_succeeds_does_what_the_items_do_one_by_one(planned_by, items, existing):
     rows = {key: {"id": key, "n": 0, "v": 0} for key in existing}
-    plan = make_plan(items)
+    plan = planned_by(items)
     planned = applied(rows, [write for segment in plan.segments for step in segment.steps for write in step.writes])
     if planned is not None:
         assert planned == applied(rows, [write for item in items for write in in_order(item)])
