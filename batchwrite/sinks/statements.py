@@ -15,6 +15,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from batchwrite.collector import Kind, Write
 from batchwrite.errors import ItemRefused
 from batchwrite.plan import sorted_by_key
+from batchwrite.sinks.positional import PositionalInserts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ _log = logging.getLogger("batchwrite")
 
 # Types of numbers some of which no exact column can hold, and types that have no such values.
 _NUMBERS_OF_ODD_KINDS = frozenset({float, Decimal})
+_NUMBERS = _NUMBERS_OF_ODD_KINDS | {int, bool, type(None)}
 _PLAIN = frozenset({int, str, bytes, bool, type(None), date, datetime})
 
 # Parameters of one statement stay far below PostgreSQL's 65,535 and below the 32,766 that SQLite has by default.
@@ -62,6 +64,7 @@ class Statements:
         self._noted: set[tuple[str, str]] = set()
         # Statements by what they are made for: SQLAlchemy keeps what it has compiled with the statement object.
         self._made: dict[Any, Any] = {}
+        self._positional = PositionalInserts(self._note_slow)
 
     def carry_out(self, connection: Connection, step: Step) -> None:
         """Carry out one step.
@@ -116,7 +119,7 @@ class Statements:
             self._note_slow(block, "rows hold SQL expressions")
             for write in rows:
                 connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
-        else:
+        elif not self._positional.insert(connection, block):
             connection.execute(sqlalchemy.insert(table).inline(), [write.values for write in rows])
 
     # ---- upserts
@@ -281,7 +284,7 @@ class Statements:
         kind, table = block.writes[0].kind, block.table
         for column, values, types in zip(block.columns, block.values, block.types, strict=True):
             has_odd = types & _NUMBERS_OF_ODD_KINDS or any(issubclass(t, (float, Decimal)) for t in types - _PLAIN)
-            if has_odd and column in self._guarded_columns(table.handle):
+            if has_odd and column in self._guarded_columns(table.handle) and not _are_finite(values, types):
                 for value in values:
                     if isinstance(value, (float, Decimal)) and not _is_finite(value):
                         self._refuse_unless_infinite_float(table, column, value)
@@ -324,6 +327,14 @@ class Statements:
                 reason,
                 extra={"action": "slow_path", "table": table.name},
             )
+
+
+def _are_finite(values: Iterable[Any], types: frozenset[type]) -> bool:
+    """Whether numbers are certainly finite; asked without a look at each by Python code."""
+    try:
+        return types <= _NUMBERS and all(map(math.isfinite, filter(None, values)))
+    except (ValueError, OverflowError):  # a signalling NaN, a number too large for a float
+        return False
 
 
 def _is_finite(value: float | Decimal) -> bool:
