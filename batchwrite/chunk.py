@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.recorded import Recorded
-from batchwrite.shape import row_size
+from batchwrite.size import row_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from batchwrite.collector import Write
     from batchwrite.result import ItemFailure
-    from batchwrite.shape import Shape
+    from batchwrite.write import Shape, Write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,10 +21,10 @@ from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from batchwrite.collector import Write
     from batchwrite.settings import RunSettings
     from batchwrite.sink import Sink
     from batchwrite.tally import ChunkReport
+    from batchwrite.write import Write
 
 
 class Run:

@@ -17,8 +17,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind, Write
 from batchwrite.recorded import Rows
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,9 +12,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from batchwrite.collector import Kind, Write
 from batchwrite.plan import Block, Plan, Probe, Segment, Step, block_of, sorted_by_key
 from batchwrite.recorded import as_rows
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

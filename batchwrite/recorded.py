@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from batchwrite.collector import Kind, Write
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
-    from batchwrite.shape import Shape
+    from batchwrite.write import Shape
 
 
 class Rows(Sequence[Write]):

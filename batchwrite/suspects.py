@@ -9,16 +9,16 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind
 from batchwrite.plan import block_of
 from batchwrite.recorded import as_rows
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from batchwrite.collector import Write
     from batchwrite.plan import Block
     from batchwrite.table import TableInfo
+    from batchwrite.write import Write
 
 
 def find_suspects(items: Sequence[Sequence[Write]]) -> set[int]:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchwrite.collector import Kind, Write
 from batchwrite.plan import in_order, sorted_by_key
 from batchwrite.planner import make_plan
 from batchwrite.table import ForeignKeyInfo, TableInfo
+from batchwrite.write import Kind, Write
 
 
 class Expression:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from test_promises import compare
 
 from batchwrite import planner
-from batchwrite.collector import Kind
 from batchwrite.plan import Plan, Segment
 from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.sql import SqlSink
+from batchwrite.write import Kind
 
 
 class LosesIncrements(SqlSink):

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind
 from batchwrite.errors import ItemRefused
 from batchwrite.plan import block_of
 from batchwrite.recorded import as_rows
 from batchwrite.sinks.postgresql.tables import require_fast
 from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal
 from batchwrite.sinks.sql import FailedAt
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from psycopg.abc import Transformer
 
-    from batchwrite.collector import Write
     from batchwrite.plan import Block
     from batchwrite.sinks.postgresql.tables import FastTable
     from batchwrite.table import TableInfo
+    from batchwrite.write import Write
 
 
 @dataclass(slots=True)
