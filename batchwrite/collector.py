@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batchwrite.errors import ConfigurationError, ItemRefused
-from batchwrite.known import Known, check_delta
+from batchwrite.known import Known
 from batchwrite.write import Kind, Write, new_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batchwrite.table import Target
-    from batchwrite.write import Shape
-
-_INSERT = Kind.INSERT
+    from batchwrite.write import AnyShape
 
 
 class Catalog(Protocol):
@@ -51,8 +49,8 @@ class Collector:
         self._catalog = catalog
         self._known: dict[Any, Known] = {}
         self._writes: list[Write] = []
-        # The first write of an item, where it is an insert: shape and values. Mostly there is no other.
-        self._shape: Shape | None = None
+        # The first write of an item, where it is an insert or an increment. Mostly there is no other.
+        self._shape: AnyShape | None = None
         self._data: tuple[Any, ...] = ()
         self._skip_reason: str | None = None
         self._is_open = True
@@ -76,7 +74,7 @@ class Collector:
         if self._shape is None and not self._writes:
             self._shape, self._data = shape, tuple(row.values())
         else:
-            self._append(Write(_INSERT, shape.table, tuple(row.values()), shape=shape))
+            self._append(shape.write_of(tuple(row.values())))
 
     def upsert(
         self,
@@ -135,18 +133,21 @@ class Collector:
             deltas: What to add, by column, for columns whose names are no Python names.
             columns: What to add, by column: a finite number or a `timedelta`, negative to subtract.
         """
-        known = self._know(table)
-        shape, new = known.row({**deltas, **columns} if deltas else columns)
-        if not new:
-            raise ItemRefused("an increment needs at least one column to add to", table=shape.table.name)
-        for column, delta in new.items():
-            if type(delta) is not int or column in shape.table.not_addable:
-                check_delta(shape.table, column, delta)
-        key_columns, key_values = known.key(key)
-        if not new.keys().isdisjoint(key_columns):
-            raise ItemRefused("an increment cannot change the columns of its own key", table=shape.table.name)
-        write = (Kind.INCREMENT, shape.table, new, key_columns, key_values, (), False, shape)
-        self._append(new_write(write))
+        if not self._is_open:
+            self._require_open()
+        try:
+            known = self._known[table]
+        except (KeyError, TypeError):
+            known = self._know(table)
+        new = {**deltas, **columns} if deltas else columns
+        shape = known.increments.get((tuple(key), tuple(new))) if type(key) is dict else None
+        data = None if shape is None else shape.recorded(key, new)
+        if shape is None or data is None:  # not the usual case, in which increments are alike
+            shape, data = known.increment(key, new)
+        if self._shape is None and not self._writes:
+            self._shape, self._data = shape, data
+        else:
+            self._append(shape.write_of(data))
 
     def delete(self, table: Any, key: Mapping[str, Any], /, *, missing_ok: bool = False) -> None:
         """Delete one row.
@@ -173,7 +174,7 @@ class Collector:
             if known is None:
                 known = self._known[target.table] = Known(target)
             shape, values = known.row(row)
-            self._append(Write(_INSERT, shape.table, tuple(values.values()), shape=shape))
+            self._append(shape.write_of(tuple(values.values())))
 
     def skip(self, reason: str = "skipped") -> None:
         """Leave the item out on purpose: nothing of it is written, whatever else it records.
@@ -184,12 +185,14 @@ class Collector:
         self._require_open()
         self._skip_reason = reason
 
-    def record(self, item: Any, map_item: Callable[[Any, Collector], object]) -> tuple[Shape | None, Any, str | None]:
+    def record(
+        self, item: Any, map_item: Callable[[Any, Collector], object]
+    ) -> tuple[AnyShape | None, Any, str | None]:
         """Map one item; for the engine. Nothing is left of an item whose mapping raises.
 
         Returns:
-            The shape and the values of its row, where the item is one plain insert, or else `None` and its writes;
-            and the reason given to `skip`.
+            A shape and the values that make it a write, where the item is one insert or one increment, or else `None`
+            and its writes; and the reason given to `skip`.
         """
         self._is_open = True
         try:
@@ -226,7 +229,7 @@ class Collector:
     def _append_first(self) -> None:
         shape, self._shape = self._shape, None
         assert shape is not None  # noqa: S101 - whoever calls this has seen it
-        self._writes.append(Write(_INSERT, shape.table, self._data, shape=shape))
+        self._writes.append(shape.write_of(self._data))
 
     def _require_open(self) -> None:
         if not self._is_open:

@@ -9,14 +9,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ItemRefused
-from batchwrite.write import Shape
+from batchwrite.write import PLAIN_KEY_TYPES, IncrementShape, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from batchwrite.table import TableInfo, Target
-
-_PLAIN_KEY_TYPES = frozenset({int, str, bytes})
 
 # More shapes than this are made up by a map function for every row: no use keeping them.
 _MOST_SHAPES = 1_000
@@ -25,11 +23,13 @@ _MOST_SHAPES = 1_000
 class Known:
     """What has been worked out for one table that a map function names."""
 
-    __slots__ = ("_key_orders", "_upserts", "shapes", "target")
+    __slots__ = ("_key_orders", "_upserts", "increments", "shapes", "target")
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.shapes: dict[tuple[str, ...], Shape] = {}
+        # By the names of the key's columns, and of those of the deltas.
+        self.increments: dict[tuple[tuple[str, ...], tuple[str, ...]], IncrementShape] = {}
         self._key_orders: dict[Shape, tuple[str, ...]] = {}
         self._upserts: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
@@ -79,14 +79,38 @@ class Known:
     def key_values(self, columns: tuple[str, ...], values: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values of a key's columns, each of which must be one that a row can be found by."""
         key = tuple([values[column] for column in columns])
+        if PLAIN_KEY_TYPES.issuperset(map(type, key)):
+            return key
         for column, value in zip(columns, key, strict=True):
-            if type(value) in _PLAIN_KEY_TYPES:
-                continue
             table = self.target.table
             problem = _key_problem(value, table.is_expression)
             if problem:
                 raise ItemRefused(f"the key column {column} is {problem}", table=table.name, column=column)
         return key
+
+    def increment(self, key: Mapping[str, Any], deltas: dict[str, Any]) -> tuple[IncrementShape, tuple[Any, ...]]:
+        """The shape of an increment, and what is recorded of it.
+
+        Raises:
+            ItemRefused: It cannot be meant.
+        """
+        deltas_shape, new = self.row(deltas)
+        table = self.target.table
+        if not new:
+            raise ItemRefused("an increment needs at least one column to add to", table=table.name)
+        for column, delta in new.items():
+            if type(delta) is not int or column in table.not_addable:
+                _check_delta(table, column, delta)
+        key_columns, key_values = self.key(key)
+        if not new.keys().isdisjoint(key_columns):
+            raise ItemRefused("an increment cannot change the columns of its own key", table=table.name)
+        names = tuple(key), tuple(deltas)
+        shape = self.increments.get(names)
+        if shape is None:
+            if len(self.increments) >= _MOST_SHAPES:
+                self.increments.clear()
+            shape = self.increments[names] = IncrementShape(deltas_shape, key_columns, *names, self.target)
+        return shape, (*key_values, *new.values())
 
     def upsert_columns(
         self, shape: Shape, key: str | Iterable[str] | None, set_to: str | Iterable[str] | None
@@ -140,7 +164,7 @@ def _key_problem(value: Any, is_expression: Callable[[Any], bool]) -> str | None
     return None
 
 
-def check_delta(table: TableInfo, column: str, delta: Any) -> None:
+def _check_delta(table: TableInfo, column: str, delta: Any) -> None:
     """Refuse what cannot be added up: NaN and infinity would swallow the other items' shares."""
     problem = None
     is_number = isinstance(delta, (Decimal, numbers.Real)) and not isinstance(delta, bool)

@@ -49,6 +49,8 @@ class Block:
 
     def keys(self) -> list[tuple[Any, ...]]:
         """The keys: a tuple for each of the key's columns, with an element a write."""
+        if isinstance(self.writes, Rows):
+            return list(self.writes.columns[: len(self.writes.shape.key_columns)])
         return list(zip(*[write.key for write in self.writes], strict=True))
 
 
@@ -56,7 +58,7 @@ def block_of(writes: Sequence[Write]) -> Block:
     """Lays out writes whose values have the same columns."""
     if isinstance(writes, Rows):
         columns = writes.shape.columns
-        values = writes.columns
+        values = writes.columns[len(writes.shape.key_columns) :]
     else:
         rows = [write.values for write in writes]
         columns = tuple(rows[0])

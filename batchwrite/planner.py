@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from batchwrite.plan import Block, Plan, Probe, Segment, Step, block_of, sorted_by_key
-from batchwrite.recorded import as_rows
+from batchwrite.recorded import Rows, as_rows
 from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from batchwrite.recorded import Rows
     from batchwrite.table import ForeignKeyInfo, TableInfo
+    from batchwrite.write import AnyShape
 
 # Sums are exact or not made at all: the default context would round to 28 digits without a word.
 _EXACT = decimal.Context(prec=1_000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
@@ -32,9 +32,10 @@ _PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes, Decimal, dat
 def make_plan(items: Sequence[Sequence[Write]]) -> Plan:
     """The plan for the writes of items, in input order; each item's writes as `plan.in_order` gives them."""
     rows = as_rows(items)
-    simple = _plan_of_rows(rows) if rows else None
-    if simple is not None:
-        return simple
+    if rows:
+        simple = _plan_of_rows(rows) if rows.shape.kind is Kind.INSERT else _plan_of_increments(rows)
+        if simple is not None:
+            return simple
     segments: list[Segment] = []
     building = _SegmentBuilder()
     for position, write in enumerate(chain.from_iterable(items)):
@@ -61,7 +62,12 @@ def _plan_of_rows(rows: Rows) -> Plan | None:
     order = _order(block, table.primary_key)
     if order is not None:
         block = block_of(rows.in_order(order))
-    return Plan(segments=(Segment(steps=(Step(kind=Kind.INSERT, table=table, writes=block.writes, block=block),)),))
+    return _plan_of_block(block)
+
+
+def _plan_of_block(block: Block) -> Plan:
+    step = Step(kind=block.writes[0].kind, table=block.table, writes=block.writes, block=block)
+    return Plan(segments=(Segment(steps=(step,)),))
 
 
 def _order(block: Block, columns: tuple[str, ...]) -> list[int] | None:
@@ -76,6 +82,60 @@ def _order(block: Block, columns: tuple[str, ...]) -> list[int] | None:
         return sorted(range(len(keys)), key=keys.__getitem__)
     except TypeError:  # of types that do not compare
         return None
+
+
+def _plan_of_increments(rows: Rows) -> Plan | None:
+    """The plan for increments of one shape, summed by columns; nothing where it could be other than the usual one."""
+    shape = rows.shape
+    if not _adds_up(shape):
+        return None
+    count = len(shape.key_columns)
+    if any(len(set(map(type, each))) > 1 for each in rows.columns[:count]):
+        return None  # such keys cannot be told apart
+    # A key of one column is its value here: there are many of them.
+    keys: Sequence[Any] = rows.columns[0] if count == 1 else list(zip(*rows.columns[:count], strict=True))
+    try:
+        sums = [_sums_by_key(keys, deltas) for deltas in rows.columns[count:]]
+        ordered = sorted(sums[0])
+    except (ArithmeticError, TypeError):  # cannot be added up now, or be compared
+        return None
+    columns: list[Sequence[Any]] = [ordered] if count == 1 else list(zip(*ordered, strict=True))
+    columns += [[each[key] for key in ordered] for each in sums]
+    return _plan_of_block(block_of(Rows(shape, list(zip(*columns, strict=True)))))
+
+
+def _adds_up(shape: AnyShape) -> bool:
+    """Whether increments of a shape make one segment whatever their keys: `_SegmentBuilder` would take them all."""
+    table = shape.table
+    return (
+        not table.is_self_referencing
+        and not table.counting
+        and table.exact.issuperset(shape.key_columns)
+        and table.unique_columns.isdisjoint(shape.columns)
+        and table.identity_columns.isdisjoint(shape.columns)
+    )
+
+
+def _sums_by_key(keys: Iterable[Any], deltas: Sequence[Any]) -> dict[Any, Any]:
+    """The sum of a column's deltas for each key.
+
+    Raises:
+        ArithmeticError: Some cannot be added up now.
+    """
+    types = set(map(type, deltas))
+    sums: dict[Any, Any] = {}
+    if types == {int}:
+        for key, delta in zip(keys, deltas, strict=True):
+            sums[key] = sums.get(key, 0) + delta
+        return sums
+    if not types <= _PLAIN_TYPES:
+        raise ArithmeticError("what may depend on rows is not added up")
+    for key, delta in zip(keys, deltas, strict=True):
+        total = _exact_sum(sums[key], delta) if key in sums else delta
+        if total is None:
+            raise ArithmeticError("the database would round in between")
+        sums[key] = total
+    return sums
 
 
 def _sorted_inserts(table: TableInfo, writes: Sequence[Write]) -> Sequence[Write]:

@@ -26,8 +26,9 @@ def find_suspects(items: Sequence[Sequence[Write]]) -> set[int]:
     alike: dict[Any, tuple[Sequence[int], Sequence[Write]]] = {}
     rows = as_rows(items)
     if rows:
-        alike[rows.shape] = (range(len(rows)), rows)
         items = ()
+        if rows.shape.kind is Kind.INSERT:
+            alike[rows.shape] = (range(len(rows)), rows)
     alike.update(_inserts_by_shape(items))
     found: set[int] = set()
     keys: dict[tuple[TableInfo, frozenset[str]], list[tuple[int, Any]]] = {}

@@ -6,6 +6,7 @@ shape, and not for every write.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import IntEnum
 from functools import partial
 from operator import itemgetter
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from batchwrite.size import row_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from batchwrite.table import TableInfo, Target
 
@@ -27,6 +28,12 @@ class Kind(IntEnum):
     UPDATE = 2
     INCREMENT = 3
     DELETE = 4
+
+
+_INSERT, _INCREMENT = Kind.INSERT, Kind.INCREMENT
+
+# Values of these types can be keys, whatever they are.
+PLAIN_KEY_TYPES = frozenset({int, str, bytes})
 
 
 class Write(NamedTuple):
@@ -71,12 +78,17 @@ class Shape:
     """The columns that some rows of a table give, in their order; one object for all such rows of a collector.
 
     Attributes:
+        kind: Of what kind the writes are.
         table: The table.
+        key_columns: The columns that name a row: none, it is new.
         columns: The columns, by their own names.
         is_renamed: Whether the rows call a column by another name than its own.
     """
 
     __slots__ = ("_others", "_texts_of", "columns", "is_renamed", "table")
+
+    kind = Kind.INSERT
+    key_columns: tuple[str, ...] = ()
 
     def __init__(self, target: Target, names: tuple[str, ...]) -> None:
         table = self.table = target.table
@@ -98,3 +110,80 @@ class Shape:
             except TypeError:  # NULL, or no text
                 pass
         return row_size(row)
+
+    def write_of(self, row: tuple[Any, ...]) -> Write:
+        """The insert of such a row."""
+        return new_write((_INSERT, self.table, row, (), (), (), False, self))
+
+
+class IncrementShape:
+    """What some increments of a table have in common; one object for all that a collector gets in the same form.
+
+    Such an increment is recorded as one tuple: the values of its key, then its deltas.
+
+    Args:
+        deltas: The columns that are added to.
+        key_columns: The columns of the key, in the table's order.
+        names: The names that the caller has for the key's columns, in the order in which he gives them.
+        delta_names: Those that he has for the columns that are added to.
+        target: What he names as the table.
+
+    Attributes:
+        kind: Of what kind the writes are.
+        table: The table.
+        key_columns: The columns of the key.
+        columns: The columns that are added to.
+    """
+
+    __slots__ = ("_deltas", "_places", "_size", "_whole", "columns", "key_columns", "table")
+
+    kind = Kind.INCREMENT
+
+    def __init__(
+        self,
+        deltas: Shape,
+        key_columns: tuple[str, ...],
+        names: tuple[str, ...],
+        delta_names: tuple[str, ...],
+        target: Target,
+    ) -> None:
+        self._deltas = deltas
+        self._size = 8 * len(deltas.columns)  # as `row_size` has it: what can be added is small
+        given = [target.names[name] for name in names]
+        self._places = None if given == [*key_columns] else tuple([given.index(column) for column in key_columns])
+        self._whole = frozenset(name for name in delta_names if target.names[name] in deltas.table.integers)
+        self.table = deltas.table
+        self.key_columns = key_columns
+        self.columns = deltas.columns
+
+    def recorded(self, key: Mapping[str, Any], deltas: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """An increment as it is recorded, or nothing where its values must be looked at more closely first.
+
+        Args:
+            key: Value by name, in the order of `names`.
+            deltas: What to add by name, in the order of `delta_names`.
+        """
+        for value in key.values():
+            if type(value) not in PLAIN_KEY_TYPES:
+                return None
+        for name, delta in deltas.items():
+            # To a column of whole numbers a Decimal can be added where it is one, which is looked at elsewhere.
+            if type(delta) is not int and (type(delta) is not Decimal or name in self._whole or not delta.is_finite()):
+                return None
+        if self._places is None:
+            return (*key.values(), *deltas.values())
+        values = list(key.values())
+        return (*[values[place] for place in self._places], *deltas.values())
+
+    def size_of(self, _data: tuple[Any, ...]) -> int:
+        """Estimated bytes of an increment: of its deltas, as for any write that names its row by a key."""
+        return self._size
+
+    def write_of(self, data: tuple[Any, ...]) -> Write:
+        """The increment that has been recorded so."""
+        count = len(self.key_columns)
+        deltas = dict(zip(self.columns, data[count:], strict=True))
+        return new_write((_INCREMENT, self.table, deltas, self.key_columns, data[:count], (), False, self._deltas))
+
+
+AnyShape = Shape | IncrementShape

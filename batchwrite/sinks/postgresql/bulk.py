@@ -99,8 +99,10 @@ class BulkWriter:
             ItemRefused: A value is none that the database could store as it is.
             Exception: Whatever the conversion of a value raises.
         """
-        changes = [step.writes for segment in plan.segments for step in segment.steps if step.kind in _LOCKED]
-        parts: list[Copied | Executed] = list(self.locks(changes, fewest_statements=2))
+        changes = [step for segment in plan.segments for step in segment.steps if step.kind in _LOCKED]
+        parts: list[Copied | Executed] = []
+        if len(changes) > 1 or any(step.block is None for step in changes):  # or else it is one statement
+            parts += self.locks([step.writes for step in changes], fewest_statements=2)
         for segment in plan.segments:
             parts += map(self._probe, segment.probes)
             for step in segment.steps:

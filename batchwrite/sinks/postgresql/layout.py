@@ -138,7 +138,8 @@ def _grouped(
 ) -> list[Group]:
     rows = None if left_out else as_rows(items)
     if rows:
-        group = Group(table_for(rows.shape.table), Kind.INSERT, (), (), missing_ok=False)
+        shape = rows.shape
+        group = Group(table_for(shape.table), shape.kind, shape.key_columns, (), missing_ok=False)
         group.writes, group.items = rows, range(1, len(rows) + 1)
         return [group]
     groups: list[Group] = []
