@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from batchwrite.table import TableInfo
 
+_depth_of = attrgetter("table.depth")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
@@ -163,7 +165,7 @@ def in_order(writes: list[Write]) -> list[Write]:
     """
     if len(writes) < 2:
         return writes
-    if all(write.kind is not Kind.DELETE for write in writes):
+    if Kind.DELETE not in [write.kind for write in writes]:
         return _sorted_run(writes)
     ordered: list[Write] = []
     run: list[Write] = []
@@ -176,7 +178,7 @@ def in_order(writes: list[Write]) -> list[Write]:
 
 
 def _sorted_run(run: list[Write]) -> list[Write]:
-    return sorted(run, key=lambda write: write.table.depth, reverse=run[0].kind is Kind.DELETE)
+    return sorted(run, key=_depth_of, reverse=run[0].kind is Kind.DELETE)
 
 
 def sorted_by_key(writes: Iterable[Write]) -> list[Write]:
