@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
-import math
 import operator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -14,6 +12,7 @@ from uuid import UUID
 
 from batchwrite.plan import Block, Plan, Probe, Segment, Step, block_of, sorted_by_key
 from batchwrite.recorded import Rows, as_rows
+from batchwrite.sums import exact_sum, sums_by_key
 from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
     from batchwrite.table import ForeignKeyInfo, TableInfo
     from batchwrite.write import AnyShape
-
-# Sums are exact or not made at all: the default context would round to 28 digits without a word.
-_EXACT = decimal.Context(prec=1_000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
 
 _UPSERT = Kind.UPSERT
 
@@ -95,10 +91,12 @@ def _plan_of_increments(rows: Rows) -> Plan | None:
     count = len(shape.key_columns)
     if any(len(set(map(type, each))) > 1 for each in rows.columns[:count]):
         return None  # such keys cannot be told apart
+    if any(not _PLAIN_TYPES.issuperset(map(type, each)) for each in rows.columns[count:]):
+        return None  # such deltas may depend on rows
     # A key of one column is its value here: there are many of them.
     keys: Sequence[Any] = rows.columns[0] if count == 1 else list(zip(*rows.columns[:count], strict=True))
     try:
-        sums = [_sums_by_key(keys, deltas) for deltas in rows.columns[count:]]
+        sums = [sums_by_key(keys, deltas) for deltas in rows.columns[count:]]
         ordered = sorted(sums[0])
     except (ArithmeticError, TypeError):  # cannot be added up now, or be compared
         return None
@@ -114,28 +112,6 @@ def _adds_up(shape: AnyShape) -> bool:
     return not table.is_self_referencing and not table.counting and facts.is_orderless and not facts.is_moving
 
 
-def _sums_by_key(keys: Iterable[Any], deltas: Sequence[Any]) -> dict[Any, Any]:
-    """The sum of a column's deltas for each key.
-
-    Raises:
-        ArithmeticError: Some cannot be added up now.
-    """
-    types = set(map(type, deltas))
-    sums: dict[Any, Any] = {}
-    if types == {int}:
-        for key, delta in zip(keys, deltas, strict=True):
-            sums[key] = sums.get(key, 0) + delta
-        return sums
-    if not types <= _PLAIN_TYPES:
-        raise ArithmeticError("what may depend on rows is not added up")
-    for key, delta in zip(keys, deltas, strict=True):
-        total = _exact_sum(sums[key], delta) if key in sums else delta
-        if total is None:
-            raise ArithmeticError("the database would round in between")
-        sums[key] = total
-    return sums
-
-
 def _sorted_inserts(table: TableInfo, writes: Sequence[Write]) -> Sequence[Write]:
     """By primary key where the rows give it: two writers that insert the same keys then wait, not deadlock."""
     columns = table.primary_key
@@ -147,7 +123,7 @@ def _sorted_inserts(table: TableInfo, writes: Sequence[Write]) -> Sequence[Write
         return writes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
     """What holds for every write of one kind that names the same columns.
 
@@ -271,25 +247,12 @@ class _KeyState:
     def _merge_increment(self, deltas: Mapping[str, Any]) -> bool:
         sums = {}
         for column, delta in deltas.items():
-            total = _exact_sum(self.deltas[column], delta) if column in self.deltas else delta
+            total = exact_sum(self.deltas[column], delta) if column in self.deltas else delta
             if total is None:
                 return False
             sums[column] = total
         self.deltas.update(sums)
         return True
-
-
-def _exact_sum(one: Any, other: Any) -> Any | None:
-    """The sum, or nothing where adding the two now would not be what the database does with one after the other."""
-    try:
-        if isinstance(one, Decimal) or isinstance(other, Decimal):
-            if isinstance(one, float) or isinstance(other, float):
-                return None
-            return _EXACT.add(one, other)
-        total = one + other
-    except (TypeError, ArithmeticError):
-        return None
-    return None if isinstance(total, float) and not math.isfinite(total) else total
 
 
 class _TableState:

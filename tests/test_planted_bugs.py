@@ -19,8 +19,8 @@ class LosesIncrements(SqlSink):
 
     def _carry_out(self, connection, items):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(planner, "_exact_sum", lambda one, other: other)
-            patch.setattr(planner, "_sums_by_key", lambda keys, deltas: dict(zip(keys, deltas, strict=True)))
+            patch.setattr(planner, "exact_sum", lambda one, other: other)
+            patch.setattr(planner, "sums_by_key", lambda keys, deltas: dict(zip(keys, deltas, strict=True)))
             super()._carry_out(connection, items)
 
 
