@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.recorded import Recorded
-from batchwrite.shape import row_size
+from batchwrite.size import row_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from batchwrite.collector import Write
     from batchwrite.result import ItemFailure
-    from batchwrite.shape import Shape
+    from batchwrite.write import AnyShape, Write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,7 @@ class ChunkBuilder:
         self._number = 0
         self._first_index = 0
         self._items: list[Any] = []
-        self._shapes: list[Shape | None] = []
+        self._shapes: list[AnyShape | None] = []
         self._recorded: list[Any] = []
         self._verdicts: dict[int, ItemFailure | Skipped] = {}
         self._rows = 0
@@ -124,18 +123,24 @@ class ChunkBuilder:
                 size += row_size(write.values.values())
         return self._add(item, None, writes, len(writes), size, verdict)
 
-    def add_row(self, item: Any, shape: Shape, data: tuple[Any, ...]) -> list[Chunk]:
-        """As `add`, for an item that is one insert.
+    def add_alike(self, item: Any, shape: AnyShape, data: tuple[Any, ...]) -> list[Chunk]:
+        """As `add`, for an item that is one write which a shape makes of values.
 
         Args:
             item: The item.
-            shape: The shape of its row.
-            data: The values of its row.
+            shape: The shape.
+            data: The values.
         """
         return self._add(item, shape, data, 1, shape.size_of(data), None)
 
     def _add(
-        self, item: Any, shape: Shape | None, recorded: Any, rows: int, size: int, verdict: ItemFailure | Skipped | None
+        self,
+        item: Any,
+        shape: AnyShape | None,
+        recorded: Any,
+        rows: int,
+        size: int,
+        verdict: ItemFailure | Skipped | None,
     ) -> list[Chunk]:
         limits = self._limits
         all_rows, total = self._rows + rows, self._bytes + size

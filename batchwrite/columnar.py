@@ -12,10 +12,10 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind, Write
 from batchwrite.plan import PLAIN_TYPES, Block, Plan, Segment, Step, block_of, sorted_by_key, sorted_by_primary_key
 from batchwrite.recorded import Rows, as_rows
-from batchwrite.sums import exact_sum
+from batchwrite.sums import sums_by_key
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +42,7 @@ class _Group:
 
     @cached_property
     def keys(self) -> list[_Key]:
-        return [write.key for write in self.writes]
+        return list(zip(*self.block.keys(), strict=True))
 
     @property
     def first(self) -> Write:
@@ -177,10 +177,11 @@ class _KeyedTable(_Table):
     def _require_one_identity(self) -> None:
         """Only keys of one identity, in the database's eyes as in Python's, can be told apart."""
         columns = self.groups[0].first.key_columns
-        types = {tuple(map(type, key)) for group in self.groups for key in group.keys}
-        is_one = len(types) == 1 and all(group.first.key_columns == columns for group in self.groups)
-        if not is_one or not self.table.exact.issuperset(columns):
+        if any(group.first.key_columns != columns for group in self.groups) or not self.table.exact.issuperset(columns):
             raise _Unsure
+        for values in zip(*[group.block.keys() for group in self.groups], strict=True):
+            if len(set(map(type, chain.from_iterable(values)))) > 1:
+                raise _Unsure
 
     def _require_rows_first(self, changes: _Group) -> None:
         """Upserts beside changes must be mere insertions of what is absent, before the first change of the key."""
@@ -218,10 +219,7 @@ class _KeyedTable(_Table):
         if self.upserts:
             yield Step(kind=Kind.UPSERT, table=self.table, writes=sorted_by_key(self._upserted()))
         for group in self.changes:
-            kind, key_columns = group.first.kind, group.first.key_columns
-            changes = _last(group) if kind is Kind.UPDATE else _sums(group)
-            writes = [Write(kind, self.table, values, key_columns, key) for key, values in changes.items()]
-            yield Step(kind=kind, table=self.table, writes=sorted_by_key(writes))
+            yield _sums(group) if group.first.kind is Kind.INCREMENT else _last(group)
 
     def _upserted(self) -> Iterable[Write]:
         """One upsert a key: the first row, with what the last has set."""
@@ -275,28 +273,27 @@ def _take_least(found: dict[_Key, int], keys: Sequence[_Key], positions: Sequenc
             found[key] = position
 
 
-def _last(group: _Group) -> dict[_Key, dict[str, Any]]:
-    """What the last write of each key sets."""
-    return dict(zip(group.keys, [write.values for write in group.writes], strict=True))
+def _last(group: _Group) -> Step:
+    """What the last update of each key sets."""
+    first = group.first
+    last = dict(zip(group.keys, [write.values for write in group.writes], strict=True))
+    writes = [Write(first.kind, first.table, values, first.key_columns, key) for key, values in last.items()]
+    return Step(kind=first.kind, table=first.table, writes=sorted_by_key(writes))
 
 
-def _sums(group: _Group) -> dict[_Key, dict[str, Any]]:
-    """What the writes of each key add."""
-    sums: dict[_Key, dict[str, Any]] = {}
-    for column, deltas, types in zip(group.block.columns, group.block.values, group.block.types, strict=True):
-        totals: dict[_Key, Any] = {}
-        if types == {int}:
-            get = totals.get
-            for key, delta in zip(group.keys, deltas, strict=True):
-                totals[key] = get(key, 0) + delta
-        else:
-            for key, delta in zip(group.keys, deltas, strict=True):
-                totals[key] = delta if key not in totals else exact_sum(totals[key], delta)
-                if totals[key] is None:
-                    raise _Unsure
-        for key, total in totals.items():
-            sums.setdefault(key, {})[column] = total
-    return sums
+def _sums(group: _Group) -> Step:
+    """What the increments of each key add up to."""
+    first, block = group.first, group.block
+    totals = [sums_by_key(group.keys, deltas) for deltas in block.values]
+    if isinstance(group.writes, Rows):
+        rows = [(*key, *[sums[key] for sums in totals]) for key in sorted(totals[0])]
+        block = block_of(Rows(group.writes.shape, rows))
+        return Step(kind=first.kind, table=first.table, writes=block.writes, block=block)
+    writes = [
+        Write(first.kind, first.table, dict(zip(block.columns, added, strict=True)), first.key_columns, key)
+        for key, *added in zip(totals[0], *[sums.values() for sums in totals], strict=True)
+    ]
+    return Step(kind=first.kind, table=first.table, writes=sorted_by_key(writes))
 
 
 def _all_equal_themselves(values: Sequence[Any], types: frozenset[type]) -> bool:

@@ -21,10 +21,10 @@ from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from batchwrite.collector import Write
     from batchwrite.settings import RunSettings
     from batchwrite.sink import Sink
     from batchwrite.tally import ChunkReport
+    from batchwrite.write import Write
 
 
 class Run:
@@ -47,7 +47,7 @@ class Run:
         self._ready: deque[Chunk] = deque()  # cut, not yet given to be flushed
         self.received = 0
         self.collector = Collector(sink)
-        self._record, self._add_row = self.collector.record, self._builder.add_row
+        self._record, self._add_alike = self.collector.record, self._builder.add_alike
 
     @property
     def abort(self) -> Abort | None:
@@ -93,7 +93,7 @@ class Run:
             return self._collect_undone(item, None, error)
         if shape is None:
             return self._collect(item, recorded, skip_reason)
-        chunks = self._add_row(item, shape, recorded)  # the usual case, by the shortest way
+        chunks = self._add_alike(item, shape, recorded)  # the usual case, by the shortest way
         if chunks:
             self._ready.extend(chunks)
         return chunks

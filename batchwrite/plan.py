@@ -20,13 +20,15 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from batchwrite.collector import Kind, Write
 from batchwrite.recorded import Rows
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from batchwrite.table import TableInfo
+
+_depth_of = attrgetter("table.depth")
 
 
 # Types that are certainly data and no SQL expression.
@@ -56,6 +58,8 @@ class Block:
 
     def keys(self) -> list[tuple[Any, ...]]:
         """The keys: a tuple for each of the key's columns, with an element a write."""
+        if isinstance(self.writes, Rows):
+            return list(self.writes.columns[: len(self.writes.shape.key_columns)])
         return list(zip(*[write.key for write in self.writes], strict=True))
 
 
@@ -63,7 +67,7 @@ def block_of(writes: Sequence[Write]) -> Block:
     """Lays out writes whose values have the same columns."""
     if isinstance(writes, Rows):
         columns = writes.shape.columns
-        values = writes.columns
+        values = writes.columns[len(writes.shape.key_columns) :]
     else:
         rows = [write.values for write in writes]
         columns = tuple(rows[0])
@@ -168,7 +172,7 @@ def in_order(writes: list[Write]) -> list[Write]:
     """
     if len(writes) < 2:
         return writes
-    if all(write.kind is not Kind.DELETE for write in writes):
+    if Kind.DELETE not in [write.kind for write in writes]:
         return _sorted_run(writes)
     ordered: list[Write] = []
     run: list[Write] = []
@@ -181,7 +185,7 @@ def in_order(writes: list[Write]) -> list[Write]:
 
 
 def _sorted_run(run: list[Write]) -> list[Write]:
-    return sorted(run, key=lambda write: write.table.depth, reverse=run[0].kind is Kind.DELETE)
+    return sorted(run, key=_depth_of, reverse=run[0].kind is Kind.DELETE)
 
 
 def sorted_by_key(writes: Iterable[Write]) -> list[Write]:

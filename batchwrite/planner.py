@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind, Write
 from batchwrite.columnar import columnar_plan
 from batchwrite.plan import PLAIN_TYPES, Plan, Probe, Segment, Step, sorted_by_key, sorted_by_primary_key
 from batchwrite.sums import exact_sum
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from batchwrite.table import ForeignKeyInfo, TableInfo
+
+_UPSERT = Kind.UPSERT
 
 
 def make_plan(items: Sequence[Sequence[Write]]) -> Plan:
@@ -25,28 +27,63 @@ def make_plan(items: Sequence[Sequence[Write]]) -> Plan:
 def plan_write_by_write(items: Sequence[Sequence[Write]]) -> Plan:
     """The plan, with a look at each write: what any writes allow; as `make_plan`."""
     segments: list[Segment] = []
-    building = _SegmentBuilder()
+    book = _FactBook()
+    building = _SegmentBuilder(book)
     for position, write in enumerate(chain.from_iterable(items)):
         if not building.accept(position, write):
             segments.append(building.finish())
-            building = _SegmentBuilder()
+            building = _SegmentBuilder(book)
             building.accept(position, write)
     segments.append(building.finish())
     return Plan(segments=tuple(segments))
 
 
-def _stands_alone(write: Write) -> bool:
-    """Whether a write must have a segment of its own, because what it does depends on its exact moment.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What holds for every write of one kind that names the same columns.
 
-    So it is where a value is computed from rows, and where the columns that name a row change.
+    Attributes:
+        is_moving: Whether the columns change by which rows are known.
+        is_orderless: Whether unique columns stay as they are, and keys that differ here name different rows: then the
+            writes of different keys may be carried out in any order.
     """
-    values = write.values.values()
-    if not PLAIN_TYPES.issuperset(map(type, values)) and any(map(write.table.reads_rows, values)):
-        return True
-    if write.kind is Kind.INSERT or write.kind is Kind.DELETE:
-        return False
-    changed = _changed_columns(write)
-    return not write.table.identity_columns.isdisjoint(changed) or any(name in changed for name in write.key_columns)
+
+    is_moving: bool
+    is_orderless: bool
+
+    @classmethod
+    def of(cls, table: TableInfo, key_columns: tuple[str, ...], changed: Collection[str]) -> _Facts:
+        """The facts about writes that may change some columns of the rows that a key's columns name."""
+        return cls(
+            is_moving=not table.identity_columns.isdisjoint(changed) or any(name in changed for name in key_columns),
+            is_orderless=table.unique_columns.isdisjoint(changed) and table.exact.issuperset(key_columns),
+        )
+
+
+class _FactBook:
+    """The facts about the writes of a chunk; they are worked out once, and not for each write."""
+
+    def __init__(self) -> None:
+        self._facts: dict[Any, _Facts] = {}
+
+    def about(self, write: Write) -> _Facts:
+        """The facts about a write."""
+        kind = write.kind
+        # Kinds themselves are slow to look up by; what else is not an upsert is told apart by its columns.
+        columns = write.shape or (write.table, *write.values)
+        alike = (columns, write.key_columns, write.set_columns, kind is _UPSERT)
+        facts = self._facts.get(alike)
+        if facts is None:
+            changed = () if kind is Kind.INSERT or kind is Kind.DELETE else _changed_columns(write)
+            facts = self._facts[alike] = _Facts.of(write.table, write.key_columns, changed)
+        return facts
+
+
+def _reads_rows(write: Write) -> bool:
+    """Whether a value of a write is computed from rows, so that what it does depends on its exact moment."""
+    data = write.data
+    values = data.values() if isinstance(data, dict) else data
+    return not PLAIN_TYPES.issuperset(map(type, values)) and any(map(write.table.reads_rows, values))
 
 
 def _changed_columns(write: Write) -> Collection[str]:
@@ -90,9 +127,11 @@ class _KeyState:
         assert self.upsert is not None  # noqa: S101 - the first branch has set it
         if not write.table.could_be_inserted(self.upsert.values):
             return False
+        if not write.set_columns:
+            return True  # the row is there already
         if self._hides(self.upsert.values, write.values, write.set_columns):
             return False
-        if write.set_columns and self.table.touched:
+        if self.table.touched:
             return False  # the second changes what the first has inserted, and so touches it
         later = {column: write.values[column] for column in write.set_columns}
         self.upsert = self.upsert._replace(
@@ -146,7 +185,7 @@ class _TableState:
     def is_ordered(self) -> bool:
         return self._ordered_kind is not None or self.table.is_self_referencing
 
-    def accept(self, position: int, write: Write) -> bool:
+    def accept(self, position: int, write: Write, facts: _Facts) -> bool:
         """Take one write; false where it has to come after all that is here."""
         if write.kind is Kind.INSERT:
             if self.keys and not self._is_other_row(write.values):
@@ -154,7 +193,9 @@ class _TableState:
             self.inserts.append((position, write))
             return True
         identity = (write.key_columns, tuple(map(type, write.key)))
-        if self._identity not in {None, identity} or not self._keeps_unique_order(write):
+        if self._identity is not None and self._identity != identity:
+            return False
+        if not self._keeps_unique_order(write, facts):
             return False
         self._identity = identity
         state = self.keys.get(write.key)
@@ -171,7 +212,7 @@ class _TableState:
         key = tuple(values.get(column) for column in columns)
         return tuple(map(type, key)) == types and key not in self.keys
 
-    def _keeps_unique_order(self, write: Write) -> bool:
+    def _keeps_unique_order(self, write: Write, facts: _Facts) -> bool:
         """Whether nothing can go wrong with unique columns that change, or with keys that name the same row.
 
         Unique values are to be claimed and set free in the items' own order; and keys that differ in Python may name
@@ -179,8 +220,7 @@ class _TableState:
         segment, each with another key, which are carried out as they came.
         """
         if self._ordered_kind is None:
-            changed = () if write.kind is Kind.DELETE else _changed_columns(write)
-            if self.table.unique_columns.isdisjoint(changed) and self.table.exact.issuperset(write.key_columns):
+            if facts.is_orderless:
                 return True
             if self.keys:
                 return False
@@ -241,9 +281,14 @@ class _TableState:
 
 
 class _SegmentBuilder:
-    """Gathers writes for as long as their sorted order is safe."""
+    """Gathers writes for as long as their sorted order is safe.
 
-    def __init__(self) -> None:
+    Args:
+        book: Where facts about the writes are kept.
+    """
+
+    def __init__(self, book: _FactBook) -> None:
+        self._book = book
         self._tables: dict[TableInfo, _TableState] = {}
         self._deleted: dict[Any, set[TableInfo]] = {}
         self._is_sealed = False
@@ -252,14 +297,15 @@ class _SegmentBuilder:
         """Take one write; false where it must begin a new segment."""
         if self._is_sealed or not self._keeps_delete_order(write):
             return False
-        if _stands_alone(write):
+        facts = self._book.about(write)
+        if facts.is_moving or _reads_rows(write):  # such a write has a segment of its own
             if self._tables:
                 return False
             self._is_sealed = True
         state = self._tables.get(write.table)
         if state is None:
             state = self._tables[write.table] = _TableState(write.table)
-        if not state.accept(position, write):
+        if not state.accept(position, write, facts):
             return False
         if write.kind is Kind.DELETE:
             self._deleted.setdefault(write.table.family, set()).add(write.table)

@@ -2,7 +2,8 @@
 
 Most items are one row each, and most chunks end as a COPY of such rows, which wants their values by column. So such an
 item is kept as its tuple of values, and its `Write` is made when somebody asks for it: an object less for every item
-is a fifth of the time that collecting takes, most of it the garbage collector's.
+is a fifth of the time that collecting takes, most of it the garbage collector's. An item that is one increment is kept
+in the same way: what is sent in the end is a sum for each key, and no increment at all.
 """
 
 from __future__ import annotations
@@ -11,33 +12,33 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, overload
 
-from batchwrite.collector import Kind, Write
+from batchwrite.write import Write
 
 if TYPE_CHECKING:
-    from batchwrite.shape import Shape
+    from batchwrite.write import AnyShape
 
 
 class Rows(Sequence[Write]):
-    """Inserts of rows of one shape.
+    """Writes of one shape: inserts of rows, or increments.
 
     Args:
         shape: The shape.
-        data: The values of each row, in the order of the shape's columns.
+        data: What is recorded of each: the values of its key, if it has one, and of the shape's columns.
     """
 
     __slots__ = ("_columns", "data", "shape")
 
-    def __init__(self, shape: Shape, data: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, shape: AnyShape, data: Sequence[tuple[Any, ...]]) -> None:
         self.shape = shape
         self.data = data
         self._columns: tuple[tuple[Any, ...], ...] | None = None
 
     @property
     def columns(self) -> tuple[tuple[Any, ...], ...]:
-        """The values by column; laid out once."""
+        """The keys and values by column; laid out once."""
         if self._columns is None:
             # Not zip(*data): an iterator for each row sets the garbage collector off, which doubles the time.
-            places = range(len(self.shape.columns))
+            places = range(len(self.shape.key_columns) + len(self.shape.columns))
             self._columns = tuple([tuple(map(itemgetter(place), self.data)) for place in places])
         return self._columns
 
@@ -45,8 +46,7 @@ class Rows(Sequence[Write]):
         return len(self.data)
 
     def __iter__(self) -> Iterator[Write]:
-        shape = self.shape
-        return (insert_of(shape, data) for data in self.data)
+        return map(self.shape.write_of, self.data)
 
     @overload
     def __getitem__(self, place: int) -> Write: ...
@@ -55,10 +55,10 @@ class Rows(Sequence[Write]):
     def __getitem__(self, place: int | slice) -> Write | Rows:
         if isinstance(place, slice):
             return Rows(self.shape, self.data[place])
-        return insert_of(self.shape, self.data[place])
+        return self.shape.write_of(self.data[place])
 
     def in_order(self, places: Sequence[int]) -> Rows:
-        """The same rows in another order."""
+        """The same writes in another order."""
         return Rows(self.shape, [self.data[place] for place in places])
 
 
@@ -66,13 +66,13 @@ class Recorded(Sequence[Sequence[Write]]):
     """The writes of each item.
 
     Args:
-        shapes: For an item of one plain insert the shape of its row, for any other `None`.
-        recorded: The values of that row, or the writes of the item.
+        shapes: For an item of one insert or one increment the shape of it, for any other `None`.
+        recorded: The values that the shape makes a write of, or the writes of the item.
     """
 
     __slots__ = ("_recorded", "_rows", "_shapes")
 
-    def __init__(self, shapes: Sequence[Shape | None], recorded: Sequence[Any]) -> None:
+    def __init__(self, shapes: Sequence[AnyShape | None], recorded: Sequence[Any]) -> None:
         self._shapes = shapes
         self._recorded = recorded
         self._rows: Rows | None = None
@@ -82,7 +82,7 @@ class Recorded(Sequence[Sequence[Write]]):
 
     def __iter__(self) -> Iterator[Sequence[Write]]:
         for shape, recorded in zip(self._shapes, self._recorded, strict=True):
-            yield recorded if shape is None else [insert_of(shape, recorded)]
+            yield recorded if shape is None else [shape.write_of(recorded)]
 
     @overload
     def __getitem__(self, place: int) -> Sequence[Write]: ...
@@ -92,7 +92,7 @@ class Recorded(Sequence[Sequence[Write]]):
         if isinstance(place, slice):
             return Recorded(self._shapes[place], self._recorded[place])
         shape, recorded = self._shapes[place], self._recorded[place]
-        writes: Sequence[Write] = recorded if shape is None else [insert_of(shape, recorded)]
+        writes: Sequence[Write] = recorded if shape is None else [shape.write_of(recorded)]
         return writes
 
     def only(self, places: Sequence[int]) -> Recorded:
@@ -100,7 +100,7 @@ class Recorded(Sequence[Sequence[Write]]):
         return Recorded([self._shapes[place] for place in places], [self._recorded[place] for place in places])
 
     def as_rows(self) -> Rows | None:
-        """All writes, where each item is a plain insert and all their rows are of one shape."""
+        """All writes, where each item is one insert or one increment, and all are of one shape."""
         if self._rows is None:
             shapes = set(self._shapes)
             shape = shapes.pop() if len(shapes) == 1 else None
@@ -109,10 +109,5 @@ class Recorded(Sequence[Sequence[Write]]):
 
 
 def as_rows(items: Sequence[Sequence[Write]]) -> Rows | None:
-    """All writes of items, where they are inserts of rows of one shape and are known to be."""
+    """All writes of items, one an item, where they are inserts or increments of one shape and are known to be."""
     return items.as_rows() if isinstance(items, Recorded) else None
-
-
-def insert_of(shape: Shape, data: tuple[Any, ...]) -> Write:
-    """The insert of a row."""
-    return Write(Kind.INSERT, shape.table, data, shape=shape)

@@ -9,8 +9,8 @@ from batchwrite.collector import Catalog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from batchwrite.collector import Write
     from batchwrite.faults import Fault
+    from batchwrite.write import Write
 
 
 class PendingWrite(Protocol):

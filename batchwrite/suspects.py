@@ -9,16 +9,16 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind
 from batchwrite.plan import block_of
 from batchwrite.recorded import as_rows
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from batchwrite.collector import Write
     from batchwrite.plan import Block
     from batchwrite.table import TableInfo
+    from batchwrite.write import Write
 
 
 def find_suspects(items: Sequence[Sequence[Write]]) -> set[int]:
@@ -26,8 +26,9 @@ def find_suspects(items: Sequence[Sequence[Write]]) -> set[int]:
     alike: dict[Any, tuple[Sequence[int], Sequence[Write]]] = {}
     rows = as_rows(items)
     if rows:
-        alike[rows.shape] = (range(len(rows)), rows)
         items = ()
+        if rows.shape.kind is Kind.INSERT:
+            alike[rows.shape] = (range(len(rows)), rows)
     alike.update(_inserts_by_shape(items))
     found: set[int] = set()
     keys: dict[tuple[TableInfo, frozenset[str]], list[tuple[int, Any]]] = {}

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from batchwrite.collector import Kind, Write
 from batchwrite.table import ForeignKeyInfo, TableInfo
+from batchwrite.write import Kind, Write
 
 
 class Expression:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from batchwrite import ConfigurationError
 from batchwrite.chunk import Chunk, ChunkBuilder, ChunkLimits, Skipped
-from batchwrite.collector import Kind, Write
 from batchwrite.table import TableInfo
+from batchwrite.write import Kind, Write
 
 TABLE = TableInfo(name="t", handle="t", columns=("a",))
 WIDE = {"items": 10**9, "rows": 10**9, "bytes": 10**9, "seconds": None}

@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 
 from batchwrite import Collector, ItemRefused
-from batchwrite.collector import Kind
 from batchwrite.table import TableInfo, Target
+from batchwrite.write import Kind
 
 
 class Expression:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import CHILD, OTHER, PARENT, SELF, Expression, delete, increment, info, insert, update, upsert
 
-from batchwrite.collector import Kind, Write
 from batchwrite.plan import in_order, sorted_by_key
 from batchwrite.planner import make_plan, plan_write_by_write
+from batchwrite.write import Kind, Write
 
 
 def plan_of(*writes):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind, Write
 from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
@@ -15,6 +14,7 @@ from batchwrite.planner import make_plan
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
 from batchwrite.suspects import find_suspects, split_at
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

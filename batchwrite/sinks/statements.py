@@ -12,10 +12,10 @@ import sqlalchemy
 from sqlalchemy import Table, bindparam
 from sqlalchemy.sql.elements import ClauseElement
 
-from batchwrite.collector import Kind, Write
 from batchwrite.errors import ItemRefused
 from batchwrite.plan import sorted_by_key
 from batchwrite.sinks.positional import PositionalInserts
+from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -10,24 +10,24 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchwrite.collector import Kind
 from batchwrite.errors import ItemRefused
 from batchwrite.plan import sorted_by_key
 from batchwrite.sinks.postgresql.tables import require_fast
 from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal, copy_rows
 from batchwrite.sinks.postgresql.wire import Statement
 from batchwrite.sinks.sql import FailedAt
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from psycopg.abc import Transformer
 
-    from batchwrite.collector import Write
     from batchwrite.plan import Block, Plan, Probe
     from batchwrite.sinks.postgresql.tables import FastTable
     from batchwrite.sinks.postgresql.texts import Texts
     from batchwrite.table import TableInfo
+    from batchwrite.write import Write
 
 # COPY costs two round trips more than a statement over arrays: below so many rows that is dearer than what it saves.
 _FEWEST_FOR_COPY = 100
@@ -99,8 +99,10 @@ class BulkWriter:
             ItemRefused: A value is none that the database could store as it is.
             Exception: Whatever the conversion of a value raises.
         """
-        changes = [step.writes for segment in plan.segments for step in segment.steps if step.kind in _LOCKED]
-        parts: list[Copied | Executed] = list(self.locks(changes, fewest_statements=2))
+        changes = [step for segment in plan.segments for step in segment.steps if step.kind in _LOCKED]
+        parts: list[Copied | Executed] = []
+        if len(changes) > 1 or any(step.block is None for step in changes):  # or else it is one statement
+            parts += self.locks([step.writes for step in changes], fewest_statements=2)
         for segment in plan.segments:
             parts += map(self._probe, segment.probes)
             for step in segment.steps:

@@ -21,10 +21,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchwrite.collector import Kind
 from batchwrite.faults import SQLSTATE_CLASS_KINDS, SQLSTATE_KINDS, FaultKind
 from batchwrite.sinks.postgresql.rules import DEFERRED
 from batchwrite.sinks.postgresql.wire import Statement
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.collector import Kind
 from batchwrite.errors import ItemRefused
 from batchwrite.plan import block_of
 from batchwrite.recorded import as_rows
 from batchwrite.sinks.postgresql.tables import require_fast
 from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal
 from batchwrite.sinks.sql import FailedAt
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from psycopg.abc import Transformer
 
-    from batchwrite.collector import Write
     from batchwrite.plan import Block
     from batchwrite.sinks.postgresql.tables import FastTable
     from batchwrite.table import TableInfo
+    from batchwrite.write import Write
 
 
 @dataclass(slots=True)
@@ -138,7 +138,8 @@ def _grouped(
 ) -> list[Group]:
     rows = None if left_out else as_rows(items)
     if rows:
-        group = Group(table_for(rows.shape.table), Kind.INSERT, (), (), missing_ok=False)
+        shape = rows.shape
+        group = Group(table_for(shape.table), shape.kind, shape.key_columns, (), missing_ok=False)
         group.writes, group.items = rows, range(1, len(rows) + 1)
         return [group]
     groups: list[Group] = []

@@ -11,7 +11,6 @@ from psycopg.adapt import Transformer
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from batchwrite.collector import Kind
 from batchwrite.errors import ItemRefused
 from batchwrite.faults import FaultKind, FlushFailed, reported_fault
 from batchwrite.planner import make_plan
@@ -26,6 +25,7 @@ from batchwrite.sinks.postgresql.tables import FastTable, table_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
 from batchwrite.sinks.sql import FailedAt, SqlSink
 from batchwrite.suspects import find_suspects
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.pool import Pool
 
-    from batchwrite.collector import Write
     from batchwrite.faults import Fault
     from batchwrite.sink import PendingWrite
     from batchwrite.table import TableInfo
+    from batchwrite.write import Write
 
 
 _FIRST_WITH_PIPELINES = 140_000

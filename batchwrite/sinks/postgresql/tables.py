@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import types
 
-from batchwrite.collector import Kind
 from batchwrite.sinks.postgresql.texts import NoFastPath, TextColumn
 from batchwrite.sinks.statements import DefaultContext, has_expressions
+from batchwrite.write import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
