@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batchwrite.bench.rows import Row
     from batchwrite.bench.timing import Write
 
-QUICK_ROWS, QUICK_RUNS = 20_000, 3
+QUICK_ROWS, QUICK_RUNS = 15_000, 3
 ROWS, RUNS = 100_000, 5
 _MOST_LONG_RUNS = 3
 
