@@ -8,6 +8,7 @@ from batchwrite.errors import (
     BatchWriteError,
     ConfigurationError,
     ItemRefused,
+    LedgerMismatch,
     RunInterrupted,
     SourceError,
 )
@@ -21,7 +22,9 @@ from batchwrite.result import (
     Stage,
     Status,
 )
+from batchwrite.resume import SeekableSource
 from batchwrite.retry import RetryPolicy
+from batchwrite.sinks.ledger import Ledger
 from batchwrite.writer import Batch, BatchWriter, ItemStream
 
 # A library does not write to stderr of its own accord: its log goes where the program sends it.
@@ -43,9 +46,12 @@ __all__ = [
     "ItemOutcome",
     "ItemRefused",
     "ItemStream",
+    "Ledger",
+    "LedgerMismatch",
     "OutcomeStatus",
     "RetryPolicy",
     "RunInterrupted",
+    "SeekableSource",
     "SourceError",
     "Stage",
     "Status",

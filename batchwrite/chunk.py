@@ -89,13 +89,14 @@ class ChunkBuilder:
     Args:
         limits: The bounds.
         clock: Seconds that only go up, e.g. `time.monotonic`.
+        first_index: Position of the first item in the input.
     """
 
-    def __init__(self, limits: ChunkLimits, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: ChunkLimits, clock: Callable[[], float], first_index: int = 0) -> None:
         self._limits = limits
         self._clock = clock
         self._number = 0
-        self._first_index = 0
+        self._first_index = first_index
         self._items: list[Any] = []
         self._shapes: list[AnyShape | None] = []
         self._recorded: list[Any] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from batchwrite.ledger import Bookkeeper
     from batchwrite.settings import RunSettings
     from batchwrite.sink import Sink
     from batchwrite.tally import ChunkReport
@@ -34,15 +36,26 @@ class Run:
         sink: Where chunks go.
         settings: Bounds and policies.
         clock: Seconds that only go up.
+        bookkeeper: Keeps the run's books, if it has any.
+        resumed: Number of items, from the first, that earlier starts of the run have decided.
     """
 
-    def __init__(self, sink: Sink, settings: RunSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        settings: RunSettings,
+        clock: Callable[[], float],
+        bookkeeper: Bookkeeper | None = None,
+        resumed: int = 0,
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._started = clock()
         self._ended: float | None = None
-        self._builder = ChunkBuilder(settings.limits, clock)
-        self._flusher = Flusher(sink, settings)
+        self._builder = ChunkBuilder(settings.limits, clock, resumed)
+        self._flusher = Flusher(sink, settings, bookkeeper)
+        self._run_id = bookkeeper.run_id if bookkeeper else None
+        self._resumed = resumed
         self._map_failures = 0
         self._ready: deque[Chunk] = deque()  # cut, not yet given to be flushed
         self.received = 0
@@ -67,7 +80,8 @@ class Run:
     def result(self) -> BatchResult:
         """The result so far; the last one once the run has ended."""
         now = self._clock() if self._ended is None else self._ended
-        return self._flusher.tally.result(self.received, now - self._started, self.abort)
+        result = self._flusher.tally.result(self.received, now - self._started, self.abort)
+        return replace(result, run_id=self._run_id, resumed=self._resumed)
 
     def stop(self, reason: str, message: str, error_type: str | None = None) -> None:
         """Stop early; the first reason stays. A run that has ended stays as it is."""
@@ -129,7 +143,7 @@ class Run:
             verdict = Skipped("nothing to write" if skip_reason is None else skip_reason)
             chunks = self._builder.add(item, [], verdict)
         else:
-            chunks = self._builder.add(item, [], _map_failure(self.received - 1, item, error))
+            chunks = self._builder.add(item, [], _map_failure(self._resumed + self.received - 1, item, error))
             self._map_failures += 1
             if not self._settings.policy.allows(self._flusher.tally.write_failures + self._map_failures):
                 chunks += self._builder.cut()

@@ -30,6 +30,10 @@ class ConfigurationError(BatchWriteError):
     """The writer cannot work as it was set up; nothing was written by the call that raised this."""
 
 
+class LedgerMismatch(BatchWriteError):
+    """A run was started again with an input other than the one that its ledger tells of; nothing was written."""
+
+
 class ItemRefused(BatchWriteError):
     """An item that cannot be written, with the table and column at fault.
 

@@ -54,6 +54,7 @@ class Fault:
         column: The column or columns concerned, where known.
         constraint: The constraint concerned, where known.
         at_commit: Whether a check at the end of the item's or the chunk's transaction found it.
+        is_booked: Whether the chunk's books stood in the way: an earlier attempt may have been committed.
         detail: The full text of the exception, which may quote row values.
     """
 
@@ -65,6 +66,7 @@ class Fault:
     column: str | None = None
     constraint: str | None = None
     at_commit: bool = False
+    is_booked: bool = False
     detail: str | None = field(default=None, repr=False)
 
     @property

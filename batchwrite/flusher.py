@@ -7,6 +7,7 @@ import threading
 from bisect import bisect_left
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchwrite.attendant import Attendant
@@ -15,9 +16,10 @@ from batchwrite.result import Abort, ItemFailure, Stage
 from batchwrite.tally import ChunkReport, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from batchwrite.chunk import Chunk
+    from batchwrite.ledger import Bookkeeper, Books
     from batchwrite.settings import RunSettings
     from batchwrite.sink import PendingWrite, Sink
 
@@ -34,15 +36,17 @@ class _Flight:
         pending: The attempt on its way, if there is one.
         is_behind: Whether that attempt began before all chunks before this one were settled: what it is refused for
             may be mended by one of those, so that only a second attempt tells.
+        is_in_doubt: Whether an attempt before may have been committed.
     """
 
-    __slots__ = ("chunk", "is_behind", "items", "pending", "positions")
+    __slots__ = ("chunk", "is_behind", "is_in_doubt", "items", "pending", "positions")
 
     def __init__(self, chunk: Chunk) -> None:
         self.chunk = chunk
         self.positions, self.items = chunk.to_flush()
         self.pending: PendingWrite | None = None
         self.is_behind = False
+        self.is_in_doubt = False
 
     def keep_only(self, count: int) -> None:
         """Leave out all items but the first so many."""
@@ -62,6 +66,7 @@ class Flusher:
     Args:
         sink: Where chunks go.
         settings: Bounds and policies.
+        bookkeeper: Keeps the run's books, if it has any: then a COMMIT without an answer is looked up.
 
     Attributes:
         tally: The counts.
@@ -69,9 +74,10 @@ class Flusher:
         looks: How often the caller has looked after the chunks on their way.
     """
 
-    def __init__(self, sink: Sink, settings: RunSettings) -> None:
+    def __init__(self, sink: Sink, settings: RunSettings, bookkeeper: Bookkeeper | None = None) -> None:
         self._sink = sink
         self._settings = settings
+        self._bookkeeper = bookkeeper
         self._flights: deque[_Flight] = deque()
         self._reports: deque[ChunkReport] = deque()  # settled, not yet taken
         self.tally = Tally(settings.keep_failures)
@@ -202,7 +208,10 @@ class Flusher:
             return False
         may_commit = not others and (self._settings.policy.most is None or not flight.chunk.verdicts)
         flight.pending = self._sink.begin(
-            flight.items, [other for other in others if other is not None], may_commit=may_commit
+            flight.items,
+            [other for other in others if other is not None],
+            may_commit=may_commit,
+            books=self._books_of(flight),
         )
         flight.is_behind = bool(others)
         return flight.pending is not None
@@ -212,9 +221,9 @@ class Flusher:
         flight = self._flights[0]
         interrupt = None
         try:
-            report = self._settings.retry.run(lambda: self._flush_once(flight))
+            report = self._settings.retry.run(lambda: self._flush_once(flight), self._is_retriable)
         except FlushFailed as error:
-            report = self._stopped_by(error, flight.chunk)
+            report = self._stopped_by(error, flight)
             interrupt = None if isinstance(error.__cause__, Exception) else error.__cause__
         except BaseException:
             self._abandon_all()
@@ -241,37 +250,65 @@ class Flusher:
                 flight.pending.abandon()
                 flight.pending = None
 
+    def _is_retriable(self, fault: Fault) -> bool:
+        """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
+        return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
+
     def _flush_once(self, flight: _Flight) -> ChunkReport:
+        if flight.is_in_doubt and self._bookkeeper is not None:
+            found = self._bookkeeper.find(flight.chunk)
+            if found is not None:
+                return found
+        try:
+            return self._written(flight)
+        except FlushFailed as error:
+            flight.is_in_doubt |= error.fault.kind is FaultKind.IN_DOUBT or error.fault.is_booked
+            raise
+
+    def _written(self, flight: _Flight) -> ChunkReport:
         chunk = flight.chunk
-        failures = _map_failures(chunk)
-        end = self._end_of_run(chunk, failures)
+        end = self._report(flight, ()).reached
         if end < len(chunk):  # mapping alone has ended the run
             flight.keep_only(bisect_left(flight.positions, end))
+        refused: dict[int, Fault] = {}
 
         def refuse(number: int, fault: Fault) -> int:
-            position = flight.positions[number]
-            failures[position] = _write_failure(chunk, position, fault)
-            end = self._end_of_run(chunk, failures)
+            refused[number] = fault
+            end = self._report(flight, refused.items()).reached
             return len(flight.items) if end == len(chunk) else bisect_left(flight.positions, end)
 
         has_fallen_back = False
         try:
-            is_done = self._finish_attempt(flight, refuse)
-            if not is_done and flight.items:
-                self._sink.write(flight.items)
+            if not self._finish_attempt(flight, refuse) and (flight.items or self._bookkeeper is not None):
+                self._sink.write(flight.items, self._books_of(flight))
         except FlushFailed as error:
             self._abandon_attempts()
             if error.fault.kind is not FaultKind.ITEM:
                 raise
             _note_fallback(chunk, error.fault)
             has_fallen_back = True
-            failures.clear()
-            failures.update(_map_failures(chunk))
-            self._sink.write_each(flight.items, refuse)
+            refused.clear()
+            self._sink.write_each(flight.items, refuse, self._books_of(flight))
+        report = self._report(flight, refused.items())
+        return replace(report, fell_back=has_fallen_back or bool(refused))
+
+    def _report(self, flight: _Flight, refused: Iterable[tuple[int, Fault]]) -> ChunkReport:
+        """What is to be reported of a chunk once it is committed without the items refused."""
+        chunk = flight.chunk
+        failures = _map_failures(chunk)
+        for number, fault in refused:
+            position = flight.positions[number]
+            failures[position] = _write_failure(chunk, position, fault)
         reached = self._end_of_run(chunk, failures)
         failures = {position: failure for position, failure in failures.items() if position < reached}
-        has_fallen_back = has_fallen_back or not failures.keys() <= chunk.verdicts.keys()
-        return ChunkReport(chunk=chunk, failures=failures, reached=reached, fell_back=has_fallen_back)
+        return ChunkReport(chunk=chunk, failures=failures, reached=reached)
+
+    def _books_of(self, flight: _Flight) -> Books | None:
+        """What is to be written with a chunk into the run's books."""
+        bookkeeper = self._bookkeeper
+        if bookkeeper is None:
+            return None
+        return lambda refused: bookkeeper.rows(self._report(flight, refused))
 
     def _finish_attempt(self, flight: _Flight, refuse: Callable[[int, Fault], int]) -> bool:
         """Bring the attempt on its way to its end; false where there is none, or it is not to be believed.
@@ -323,9 +360,9 @@ class Flusher:
                 return position + 1
         return len(chunk)
 
-    def _stopped_by(self, error: FlushFailed, chunk: Chunk) -> ChunkReport:
+    def _stopped_by(self, error: FlushFailed, flight: _Flight) -> ChunkReport:
         """What becomes of a chunk that could not be written through no fault of its items."""
-        fault = error.fault
+        fault, chunk = error.fault, flight.chunk
         reason = str(FaultKind.FATAL if fault.kind is FaultKind.ITEM else fault.kind)
         if isinstance(error.__cause__, KeyboardInterrupt):
             reason = "interrupted"
@@ -335,7 +372,7 @@ class Flusher:
             fault.message,
             extra={"action": "abort", "kind": str(fault.kind), "sqlstate": fault.sqlstate},
         )
-        if fault.kind is not FaultKind.IN_DOUBT:
+        if fault.kind is not FaultKind.IN_DOUBT and not flight.is_in_doubt:
             return ChunkReport(chunk=chunk, failures={}, reached=0)
         # Map failures are certain; all others of the chunk went into the COMMIT that got no answer.
         return ChunkReport(

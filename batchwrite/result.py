@@ -194,6 +194,8 @@ class BatchResult:
         fallbacks: Chunks that had to be written item by item.
         seconds: Wall time from the first item to the end of the run.
         abort: Why the run stopped early, if it did.
+        run_id: What the run is called in the ledger, if there is one.
+        resumed: Items that earlier starts of the run had decided; in no other count.
     """
 
     received: int
@@ -208,6 +210,8 @@ class BatchResult:
     fallbacks: int
     seconds: float
     abort: Abort | None = None
+    run_id: str | None = None
+    resumed: int = 0
 
     @property
     def status(self) -> Status:
@@ -258,6 +262,8 @@ class BatchResult:
             "chunks": self.chunks,
             "fallbacks": self.fallbacks,
             "seconds": round(self.seconds, 6),
+            "run_id": self.run_id,
+            "resumed": self.resumed,
             "abort": self.abort.to_dict() if self.abort else None,
             "failure_counts": [
                 {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
@@ -13,6 +14,8 @@ from batchwrite.faults import FlushFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from batchwrite.faults import Fault
 
 Result = TypeVar("Result")
 
@@ -39,19 +42,21 @@ class RetryPolicy:
         if not (is_whole and self.attempts >= 1 and self.first_wait >= 0 and self.longest_wait >= 0):
             raise ConfigurationError("a retry policy needs at least 1 attempt, and waits of 0 or more seconds")
 
-    def run(self, attempt: Callable[[], Result]) -> Result:
+    def run(self, attempt: Callable[[], Result], is_retriable: Callable[[Fault], bool] | None = None) -> Result:
         """Call a function until it succeeds, or this policy gives up.
 
         Args:
             attempt: Raises `FlushFailed` where it has not succeeded.
+            is_retriable: Whether it may be called again after a fault; default `Fault.is_retriable`.
 
         Raises:
             FlushFailed: The last one.
         """
+        may_retry = is_retriable or attrgetter("is_retriable")
         try:
             return attempt()
         except FlushFailed as error:
-            if self.attempts == 1 or not error.fault.is_retriable:
+            if self.attempts == 1 or not may_retry(error.fault):
                 raise
             failed = [error]
 
@@ -62,20 +67,16 @@ class RetryPolicy:
                 raise failed.pop()
             return attempt()
 
-        return self._retrying()(again)
+        return self._retrying(may_retry)(again)
 
-    def _retrying(self) -> tenacity.Retrying:
+    def _retrying(self, may_retry: Callable[[Fault], bool]) -> tenacity.Retrying:
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
-            retry=tenacity.retry_if_exception(_is_retriable),
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, FlushFailed) and may_retry(error.fault)),
             before_sleep=_note,
             reraise=True,
         )
-
-
-def _is_retriable(error: BaseException) -> bool:
-    return isinstance(error, FlushFailed) and error.fault.is_retriable
 
 
 def _note(state: tenacity.RetryCallState) -> None:

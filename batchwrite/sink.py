@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from batchwrite.faults import Fault
+    from batchwrite.ledger import Books
     from batchwrite.write import Write
 
 
@@ -63,11 +64,16 @@ class Sink(Catalog, Protocol):
 
     Both ways of writing are one transaction and raise `FlushFailed` with a classified fault; nothing of the items is
     kept then, but for a fault `in_doubt`, where it is not known. Any other exception (Ctrl-C, say) means that
-    nothing is kept.
+    nothing is kept. Where books stand in the way, because they are there already, the fault `is_booked`.
     """
 
     def begin(
-        self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite], *, may_commit: bool
+        self,
+        items: Sequence[Sequence[Write]],
+        others: Sequence[PendingWrite],
+        *,
+        may_commit: bool,
+        books: Books | None = None,
     ) -> PendingWrite | None:
         """Begin to write items, all but those refused, on the way.
 
@@ -75,25 +81,33 @@ class Sink(Catalog, Protocol):
             items: The items.
             others: What is on its way before them, in order.
             may_commit: Whether it may be committed at once, if nothing is refused.
+            books: Gives what is to be committed with them.
 
         Returns:
             The attempt, or `None` where they must be written at once, or not before `others` have ended.
         """
 
-    def write(self, items: Sequence[Sequence[Write]]) -> None:
+    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> None:
         """Write all items or none.
+
+        Args:
+            items: The items; where there are books, possibly none.
+            books: Gives what is to be committed with them.
 
         Raises:
             FlushFailed: With a fault of kind `item` where writing them one by one will tell which is at fault.
         """
 
-    def write_each(self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int]) -> None:
+    def write_each(
+        self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int], books: Books | None = None
+    ) -> None:
         """Write the items in order, each whole or not at all, and say which were refused.
 
         Args:
             items: The items.
             refuse: To be called for each item refused, in order, with its position; gives the number of items, from
                 the first, that may be written at all: those after them are to be left alone.
+            books: Gives what is to be committed with them.
 
         Raises:
             FlushFailed: With a fault that is no item's.

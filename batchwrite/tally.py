@@ -43,6 +43,14 @@ class ChunkReport:
     is_unknown: bool = False
     fell_back: bool = False
 
+    @property
+    def skipped(self) -> int:
+        """Number of items decided that were skipped."""
+        return sum(
+            position < self.reached and isinstance(verdict, Skipped)
+            for position, verdict in self.chunk.verdicts.items()
+        )
+
     def outcomes(self) -> Iterator[ItemOutcome]:
         """One outcome an item, in order."""
         for position, item in enumerate(self.chunk.items):
@@ -83,10 +91,7 @@ class Tally:
 
     def count(self, report: ChunkReport) -> None:
         """Take in what became of a chunk."""
-        skipped = sum(
-            position < report.reached and isinstance(verdict, Skipped)
-            for position, verdict in report.chunk.verdicts.items()
-        )
+        skipped = report.skipped
         landed = report.reached - skipped - len(report.failures)
         self.skipped += skipped
         self.failed += len(report.failures)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from uuid import uuid4
 
 import sqlalchemy
 from sqlalchemy import Engine, event
@@ -13,19 +14,23 @@ from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.engine import URL, make_url
 
 from batchwrite.chunk import Chunk, ChunkLimits
+from batchwrite.collector import Collector
 from batchwrite.engine import Run
 from batchwrite.errors import ConfigurationError, RunInterrupted, SourceError
+from batchwrite.faults import FlushFailed
 from batchwrite.interrupts import deferred_interrupts
+from batchwrite.ledger import Bookkeeper
+from batchwrite.resume import behind
 from batchwrite.retry import RetryPolicy
 from batchwrite.settings import FailurePolicy, RunSettings
 from batchwrite.sinks.choose import sink_for
+from batchwrite.sinks.ledger import MOST_OF_A_RUN_ID, Ledger, SqlLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
-    from batchwrite.collector import Collector
     from batchwrite.result import BatchResult, ItemOutcome
     from batchwrite.tally import ChunkReport
 
@@ -64,6 +69,8 @@ class BatchWriter:
         max_failure_ratio: Share of failed items, from 0 to 1, that a run survives; looked at after each chunk.
         keep_failures: Most failures that a result holds; the counts are exact past that.
         retry: When to replay a chunk that the weather has undone.
+        ledger: Records each chunk in the chunk's own transaction; its tables must be there (see `Ledger.create`).
+            With it a COMMIT without an answer is looked up, and a run can be started again by its `run_id`.
         workers: Most chunks on their way, each on a connection of its own, while the next is collected. Chunks are
             committed in their order, and writes whose order matters keep it: a chunk that does more than insert
             waits for those before it. 0 writes each chunk before anything more is read or mapped, so that a map
@@ -88,6 +95,7 @@ class BatchWriter:
         keep_failures: int = 1_000,
         retry: RetryPolicy | None = None,
         workers: int = 1,
+        ledger: Ledger | None = None,
     ) -> None:
         if on_failure not in {"continue", "stop"}:
             raise ConfigurationError('on_failure must be "continue" or "stop"')
@@ -99,6 +107,8 @@ class BatchWriter:
             raise ConfigurationError(f"retry must be a RetryPolicy, not a {type(retry).__name__}")
         if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= _MOST_WORKERS:
             raise ConfigurationError(f"workers must be a whole number from 0 to {_MOST_WORKERS}")
+        if ledger is not None and not isinstance(ledger, Ledger):
+            raise ConfigurationError(f"ledger must be a Ledger, not a {type(ledger).__name__}")
         if keep_failures < 0:
             raise ConfigurationError("keep_failures must be at least 0")
         self._settings = RunSettings(
@@ -114,6 +124,8 @@ class BatchWriter:
             self._sink = sink_for(create_engine_for(database), owns_engine=True)
         else:
             raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
+        self._ledger = ledger
+        self._has_ledger = False  # whether its tables are known to be there
 
     def __enter__(self) -> Self:
         return self
@@ -125,27 +137,50 @@ class BatchWriter:
         """Dispose of the engine that the writer has opened; an engine that it was given stays as it is."""
         self._sink.close()
 
-    def run(self, items: Iterable[Item], map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
+    def run(
+        self,
+        items: Iterable[Item],
+        map: MapFunction[Item],  # noqa: A002
+        /,
+        *,
+        run_id: str | None = None,
+        replay_map: bool = False,
+    ) -> BatchResult:
         """Write all items and say what became of them.
 
         Args:
             items: The input; read once, item by item, no further ahead than a chunk beside those on their way.
             map: Called with each item and the collector to record its writes on.
+            run_id: Names the run in the ledger, at most 200 characters. A run that is started again under its name,
+                with the same input, goes on behind the last chunk that it has committed: the input is read forward
+                to there, or asked to seek where it is a `SeekableSource`. Default a name of its own.
+            replay_map: Call `map` also for the items that are passed over, and throw away what it records: for map
+                functions that learn from earlier items.
 
         Returns:
             The result. A run that had to stop (`BatchResult.abort`) returns too, with what it had not written
             counted as unattempted.
 
         Raises:
+            ConfigurationError: There is no ledger for a `run_id`, or its tables are not there.
+            LedgerMismatch: The run was started before with another input.
             SourceError: Reading `items` raised; what its `result` counts as written is committed.
             RunInterrupted: Ctrl-C; likewise.
         """
-        run = self._new_run()
-        for _ in _reports(run, _checked(items, map), map):
+        run, left = self._started(items, map, run_id, replay_map=replay_map)
+        for _ in _reports(run, left, map):
             pass
         return run.result()
 
-    def stream(self, items: Iterable[Item], map: MapFunction[Item], /) -> ItemStream:  # noqa: A002
+    def stream(
+        self,
+        items: Iterable[Item],
+        map: MapFunction[Item],  # noqa: A002
+        /,
+        *,
+        run_id: str | None = None,
+        replay_map: bool = False,
+    ) -> ItemStream:
         """Write all items, and give one outcome an item in input order, as soon as it is decided.
 
         Memory depends on the chunk, not on the input. Nothing is read or written but while the stream is iterated
@@ -154,9 +189,15 @@ class BatchWriter:
         Args:
             items: The input; read once.
             map: Called with each item and the collector to record its writes on.
+            run_id: As for `run`; there is no outcome for items that earlier starts have decided.
+            replay_map: As for `run`.
+
+        Raises:
+            ConfigurationError: As `run`.
+            LedgerMismatch: As `run`.
         """
-        run = self._new_run()
-        reports = _reports(run, _checked(items, map), map)
+        run, left = self._started(items, map, run_id, replay_map=replay_map)
+        reports = _reports(run, left, map)
         return ItemStream(run, (outcome for report in reports for outcome in report.outcomes()))
 
     def collect(self) -> Batch:
@@ -166,8 +207,38 @@ class BatchWriter:
         """
         return Batch(self._new_run())
 
-    def _new_run(self) -> Run:
-        return Run(self._sink, self._settings, time.monotonic)
+    def _new_run(self, bookkeeper: Bookkeeper | None = None, resumed: int = 0) -> Run:
+        return Run(self._sink, self._settings, time.monotonic, bookkeeper or self._bookkeeper(None), resumed)
+
+    def _started(
+        self, items: Iterable[Item], map_item: MapFunction[Item], run_id: str | None, *, replay_map: bool
+    ) -> tuple[Run, Iterator[Item]]:
+        """A run, and what is left to it of the input."""
+        _check_map(map_item)
+        bookkeeper = self._bookkeeper(run_id)
+        if bookkeeper is None or run_id is None:
+            return self._new_run(bookkeeper), iter(items)
+        try:
+            entries = self._settings.retry.run(lambda: list(bookkeeper.entries()))
+        except FlushFailed as error:
+            run = self._new_run(bookkeeper)
+            run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type)
+            return run, iter(())
+        replay = _replaying(Collector(self._sink), map_item) if replay_map else None
+        left, resumed = behind(entries, items, replay)
+        return self._new_run(bookkeeper, resumed), left
+
+    def _bookkeeper(self, run_id: str | None) -> Bookkeeper | None:
+        if self._ledger is None:
+            if run_id is not None:
+                raise ConfigurationError("a run_id needs a ledger: BatchWriter(…, ledger=Ledger())")
+            return None
+        if run_id is not None and not (isinstance(run_id, str) and 0 < len(run_id) <= MOST_OF_A_RUN_ID):
+            raise ConfigurationError(f"a run_id is a text of 1 to {MOST_OF_A_RUN_ID} characters")
+        if not self._has_ledger:
+            self._sink.require(self._ledger)
+            self._has_ledger = True
+        return Bookkeeper(SqlLedger(self._ledger, self._sink.read), run_id or uuid4().hex)
 
 
 class ItemStream:
@@ -333,13 +404,20 @@ class _SourceStopped(Exception):
 _NOT_AT_ONCE = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
-def _checked(items: Iterable[Item], map_item: object) -> Iterator[Item]:
+def _replaying(collector: Collector, map_item: MapFunction[Item]) -> Callable[[Item], None]:
+    def replay(item: Item) -> None:
+        with suppress(Exception):  # it was the item's failure, and is recorded
+            collector.record(item, map_item)
+
+    return replay
+
+
+def _check_map(map_item: object) -> None:
     if not callable(map_item):
         raise ConfigurationError("map must be a function of an item and a collector")
     called = map_item if inspect.isroutine(map_item) else type(map_item).__call__
     if any(is_later(called) for is_later in _NOT_AT_ONCE):
         raise ConfigurationError("map must be a plain function: calling this one only makes a coroutine or a generator")
-    return iter(items)
 
 
 def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[ChunkReport]:

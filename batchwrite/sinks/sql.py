@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy
+from sqlalchemy.exc import IntegrityError
+
 from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
@@ -17,12 +20,14 @@ from batchwrite.suspects import find_suspects, split_at
 from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Select
 
+    from batchwrite.ledger import Books
     from batchwrite.sink import PendingWrite
     from batchwrite.sinks.dialects import DialectRules
+    from batchwrite.sinks.ledger import Ledger
     from batchwrite.table import TableInfo
 
 _log = logging.getLogger("batchwrite")
@@ -40,6 +45,10 @@ class FailedAt(Exception):
     def __init__(self, table: TableInfo) -> None:
         super().__init__(table.name)
         self.table = table
+
+
+class AlreadyBooked(Exception):
+    """What is to be committed with a chunk stands in the way of itself."""
 
 
 class SqlSink(SqlCatalog):
@@ -72,11 +81,12 @@ class SqlSink(SqlCatalog):
         others: Sequence[PendingWrite],  # noqa: ARG002
         *,
         may_commit: bool,  # noqa: ARG002
+        books: Books | None = None,  # noqa: ARG002
     ) -> PendingWrite | None:
         """Nothing: a statement that SQLAlchemy executes is waited for."""
         return None
 
-    def write(self, items: Sequence[Sequence[Write]]) -> None:
+    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> None:
         """Write all items or none, as few statements.
 
         Raises:
@@ -92,9 +102,12 @@ class SqlSink(SqlCatalog):
             self._rules.before_bulk(connection)
             self._lock(connection, items, only_if_several=True)
             self._carry_out(connection, items)
+            self._keep_books(connection, books, ())
         self.is_failing = False
 
-    def write_each(self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int]) -> None:
+    def write_each(
+        self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int], books: Books | None = None
+    ) -> None:
         """Write the items in order, each whole or not at all, in one transaction.
 
         Raises:
@@ -105,7 +118,7 @@ class SqlSink(SqlCatalog):
         # that the earlier of two that exclude each other wins.
         suspects = find_suspects(items)
         most = self._group_size(len(items), bool(suspects))
-        refused: set[int] = set()
+        refused: dict[int, Fault] = {}
         end = len(items)
         with self._transaction() as connection:
             self._rules.begin_fallback(connection)
@@ -119,9 +132,10 @@ class SqlSink(SqlCatalog):
                     middle = (start + stop) // 2
                     waiting += [(middle, stop), (start, middle)]
                 elif fault is not None:
-                    refused.add(start)
+                    refused[start] = fault
                     end = refuse(start, fault)
-        self._surprises = len(refused - suspects) / len(items)
+            self._keep_books(connection, books, list(refused.items()))
+        self._surprises = len(refused.keys() - suspects) / len(items)
         self.is_failing = bool(refused)
 
     def _group_size(self, count: int, has_suspects: bool) -> int:
@@ -179,6 +193,28 @@ class SqlSink(SqlCatalog):
         except Exception:  # noqa: BLE001 - the error that led here is the one to report
             _log.debug("a rollback failed; the connection is thrown away", extra={"action": "rollback_failed"})
             connection.invalidate()
+
+    def _keep_books(self, connection: Connection, books: Books | None, refused: Sequence[tuple[int, Fault]]) -> None:
+        """Write what is to be committed with the items."""
+        for table, rows in books(refused) if books is not None else ():
+            if rows:
+                try:
+                    connection.execute(sqlalchemy.insert(table), [dict(row) for row in rows])
+                except IntegrityError as error:
+                    raise AlreadyBooked from error
+
+    def read(self, query: Select[Any]) -> Sequence[Mapping[str, Any]]:
+        """The rows of a query, by column, in a transaction of its own.
+
+        Raises:
+            FlushFailed: They cannot be read.
+        """
+        with self._transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def require(self, ledger: Ledger) -> None:
+        """Make sure that a ledger's tables are there; raises as `Ledger.require`."""
+        ledger.require(self._engine)
 
     # ---- bulk
 
@@ -262,6 +298,9 @@ class SqlSink(SqlCatalog):
 
     def _classified(self, error: BaseException, connection: Connection | None) -> Fault:
         """The fault, with what the table's definition knows of it beside what the database said."""
+        if isinstance(error, AlreadyBooked):
+            text = "the books of the chunk are there already: an attempt before may have been committed"
+            return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_booked=True)
         table = error.table if isinstance(error, FailedAt) else None
         cause = error.__cause__ if isinstance(error, FailedAt) and error.__cause__ else error
         raw: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from psycopg import pq
 from batchwrite.errors import BatchWriteError
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.sinks.postgresql import wire
+from batchwrite.sinks.sql import AlreadyBooked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator
 
     from psycopg.pq.abc import PGconn
     from sqlalchemy import Connection
@@ -30,7 +32,9 @@ _FREE = frozenset({pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS, pq.T
 
 _BLOCKERS = b"SELECT pg_catalog.pg_blocking_pids($1::int4)"
 
-Talk = "Generator[bool, None, Sequence[tuple[int, Fault]]]"
+_UNIQUE_VIOLATION = "23505"
+
+Closing = Callable[[Sequence[tuple[int, Fault]]], Sequence[wire.Statement]]
 
 
 class Attempt:
@@ -42,6 +46,8 @@ class Attempt:
         classify: What an exception means.
         give_back: Ends the use of the connection, whatever its state.
         commit: The COMMIT, where `talk` sends one, too.
+        closing: Gives the statements to be sent with COMMIT, for what is refused; where `talk` sends one, it sends
+            these, too.
 
     Attributes:
         refused: Positions of the items left out, with the reasons; known once it is written.
@@ -56,6 +62,7 @@ class Attempt:
         classify: Callable[[BaseException, Connection | None], Fault],
         give_back: Callable[[Connection], None],
         commit: wire.Commit | None = None,
+        closing: Closing = lambda _refused: (),
     ) -> None:
         self._connection = connection
         raw: Any = connection.connection.dbapi_connection
@@ -69,6 +76,7 @@ class Attempt:
         self._failure: FlushFailed | None = None
         self._commit = commit
         self._commits_along = commit is not None
+        self._closing = closing
         self._waits_to_send = True
         self.refused: Sequence[tuple[int, Fault]] = ()
         self.is_written = False
@@ -112,8 +120,13 @@ class Attempt:
             self._resume()
             if self._failure is not None:
                 return
-        self._commit = wire.Commit(is_sent=True)
-        self._talk = self._committing()
+        try:
+            closing = self._closing(self.refused)
+        except Exception as error:  # noqa: BLE001 - `commit` raises what becomes of it
+            self._fail(error)
+            return
+        self._commit = wire.Commit(is_sent=not closing)
+        self._talk = self._committing(closing)
         self._resume()
 
     def commit(self) -> None:
@@ -238,11 +251,18 @@ class Attempt:
         """Whether COMMIT may have reached the server."""
         return self._commit is not None and self._commit.is_sent
 
-    def _committing(self) -> Generator[bool, None, None]:
+    def _committing(self, closing: Sequence[wire.Statement]) -> Generator[bool, None, None]:
         status = pq.TransactionStatus(self._pgconn.transaction_status)
         if status != pq.TransactionStatus.INTRANS:
             raise BatchWriteError(f"the transaction is {status.name} where it should be ready to be committed")
-        yield from wire.commit(self._pgconn, self._raw.info.encoding)
+        if not closing:
+            yield from wire.commit(self._pgconn, self._raw.info.encoding)
+            return
+        try:
+            results = yield from wire.pipeline(self._pgconn, closing, self._raw.info.encoding, self._commit)
+        except wire.StatementFailed as error:
+            raise (not_booked(error) if error.number < len(closing) else error.__cause__ or error) from None
+        wire.require_committed(results[-1])
 
     def _end(self, *, is_broken: bool = False) -> None:
         self.is_written = self.has_ended = True
@@ -250,3 +270,11 @@ class Attempt:
         if is_broken:
             self._connection.invalidate()
         self._give_back(self._connection)
+
+
+def not_booked(error: wire.StatementFailed) -> Exception:
+    """What it means that a statement of the books was refused."""
+    if getattr(error.__cause__, "sqlstate", None) == _UNIQUE_VIOLATION:
+        return AlreadyBooked()
+    cause = error.__cause__
+    return cause if isinstance(cause, Exception) else error

@@ -15,7 +15,7 @@ from batchwrite.errors import ItemRefused
 from batchwrite.faults import FaultKind, FlushFailed, reported_fault
 from batchwrite.planner import make_plan
 from batchwrite.sinks.postgresql import wire
-from batchwrite.sinks.postgresql.attempt import Attempt
+from batchwrite.sinks.postgresql.attempt import Attempt, not_booked
 from batchwrite.sinks.postgresql.bulk import BulkWriter, Copied, Executed
 from batchwrite.sinks.postgresql.catalog import look_up
 from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_of, refusals_of, statements_of
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import Pool
 
     from batchwrite.faults import Fault
+    from batchwrite.ledger import Books
     from batchwrite.sink import PendingWrite
+    from batchwrite.sinks.postgresql.attempt import Closing
     from batchwrite.table import TableInfo
     from batchwrite.write import Write
 
@@ -69,7 +71,12 @@ class PostgresqlSink(SqlSink):
     # ---- the sink
 
     def begin(
-        self, items: Sequence[Sequence[Write]], others: Sequence[PendingWrite], *, may_commit: bool
+        self,
+        items: Sequence[Sequence[Write]],
+        others: Sequence[PendingWrite],
+        *,
+        may_commit: bool,
+        books: Books | None = None,
     ) -> PendingWrite | None:
         """Begin to write all items; nothing where they must be written at once, or not before others have ended."""
         if not _has_one_more(self._engine.pool, others):
@@ -79,35 +86,39 @@ class PostgresqlSink(SqlSink):
         if others and not all(write.kind is Kind.INSERT for writes in items for write in writes):
             return None  # what changes rows must find those that the chunks before it have changed
         try:
-            return self._fallback(items) if self.is_failing else self._bulk(items, may_commit=may_commit)
+            if self.is_failing:
+                return self._fallback(items, books)
+            return self._bulk(items, books, may_commit=may_commit)
         except FlushFailed:
             return None  # to be written, and to fail, in its turn
 
-    def write(self, items: Sequence[Sequence[Write]]) -> None:
+    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> None:
         """Write all items or none, as few statements.
 
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
-        if self.is_failing:
+        if self.is_failing and items:
             raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
-        attempt = self._bulk(items, may_commit=True)
+        attempt = self._bulk(items, books, may_commit=True) if items else None
         if attempt is None:
-            super().write(items)
+            super().write(items, books)
             return
         attempt.wait(lambda _attempt: None)
         attempt.commit()
 
-    def write_each(self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int]) -> None:
+    def write_each(
+        self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int], books: Books | None = None
+    ) -> None:
         """Write the items in order, each whole or not at all, in one transaction.
 
         Raises:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
         try:
-            attempt = self._fallback(items)
+            attempt = self._fallback(items, books)
             if attempt is None:
-                super().write_each(items, refuse)
+                super().write_each(items, refuse, books)
                 return
             attempt.wait(lambda _attempt: None)
         except FlushFailed as error:
@@ -115,18 +126,18 @@ class PostgresqlSink(SqlSink):
                 raise
             # The block itself was refused, by nothing that it could blame on an item.
             self._fast_tables.clear()  # they may have changed
-            super().write_each(items, refuse)
+            super().write_each(items, refuse, books)
             return
         for number, fault in attempt.refused:
             if refuse(number, fault) < len(items):
                 attempt.abandon()
-                super().write_each(items, refuse)
+                super().write_each(items, refuse, books)
                 return
         attempt.commit()
 
     # ---- attempts
 
-    def _bulk(self, items: Sequence[Sequence[Write]], *, may_commit: bool) -> Attempt | None:
+    def _bulk(self, items: Sequence[Sequence[Write]], books: Books | None, *, may_commit: bool) -> Attempt | None:
         """An attempt to write all items; nothing where that has to be left to SQLAlchemy.
 
         COMMIT goes along with a few statements whose answers need no looking at: one round trip in all.
@@ -152,9 +163,21 @@ class PostgresqlSink(SqlSink):
             raise
         commits_along = may_commit and all(isinstance(part, Executed) and not part.must_be_empty for part in parts)
         commit = wire.Commit() if commits_along else None
-        return Attempt(connection, self._talk(connection, parts, commit), self._classified, self._give_back, commit)
+        closing = self._closing(connection, books)
+        talk = self._talk(connection, parts, commit, closing(()) if commits_along else ())
+        return Attempt(connection, talk, self._classified, self._give_back, commit, closing)
 
-    def _fallback(self, items: Sequence[Sequence[Write]]) -> Attempt | None:
+    def _closing(self, connection: Connection, books: Books | None) -> Closing:
+        """Gives the statements that write what is to be committed with the items."""
+        if books is None:
+            return lambda _refused: ()
+        return lambda refused: [
+            wire.insert_of(table_name(connection.dialect, table), rows, connection.dialect.identifier_preparer.quote)
+            for table, rows in books(refused)
+            if rows
+        ]
+
+    def _fallback(self, items: Sequence[Sequence[Write]], books: Books | None) -> Attempt | None:
         """An attempt to write all items but those at fault; nothing where that has to be left to SQLAlchemy.
 
         Raises:
@@ -192,7 +215,11 @@ class PostgresqlSink(SqlSink):
                 raise FlushFailed(fault) from error
             raise
         return Attempt(
-            connection, self._fallback_talk(connection, locks, plan, layout), self._classified, self._give_back
+            connection,
+            self._fallback_talk(connection, locks, plan, layout),
+            self._classified,
+            self._give_back,
+            closing=self._closing(connection, books),
         )
 
     def _suspects(self, items: Sequence[Sequence[Write]], layout: Layout) -> set[int]:
@@ -300,7 +327,11 @@ class PostgresqlSink(SqlSink):
     # ---- what is sent
 
     def _talk(
-        self, connection: Connection, parts: Sequence[Copied | Executed], commit: wire.Commit | None
+        self,
+        connection: Connection,
+        parts: Sequence[Copied | Executed],
+        commit: wire.Commit | None,
+        closing: Sequence[wire.Statement],
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         """Send the parts, in as few messages as their order allows."""
         raw: Any = connection.connection.dbapi_connection
@@ -316,7 +347,7 @@ class PostgresqlSink(SqlSink):
             yield from _copy(raw, opening, part)
             opening = []
         if waiting:
-            yield from _execute(raw, opening, waiting, commit)
+            yield from _execute(raw, opening, waiting, closing, commit)
         return ()
 
     def _opening(self, raw: Any) -> list[bytes]:
@@ -356,19 +387,25 @@ def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
 
 
 def _execute(
-    raw: Any, opening: Sequence[bytes], parts: Sequence[Executed], commit: wire.Commit | None = None
+    raw: Any,
+    opening: Sequence[bytes],
+    parts: Sequence[Executed],
+    closing: Sequence[wire.Statement] = (),
+    commit: wire.Commit | None = None,
 ) -> Generator[bool, None, None]:
-    statements = [*map(wire.Statement, opening), *[part.statement for part in parts]]
+    statements = [*map(wire.Statement, opening), *[part.statement for part in parts], *closing]
     try:
         results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding, commit)
     except wire.StatementFailed as error:
         number = error.number - len(opening)
+        if number in range(len(parts), len(parts) + len(closing)):
+            raise not_booked(error) from error.__cause__
         if not 0 <= number < len(parts):
             raise _cause_of(error) from None
         raise FailedAt(parts[number].table) from error.__cause__
     if commit is not None:
         wire.require_committed(results.pop())
-    for part, result in zip(parts, results[len(opening) :], strict=True):
+    for part, result in zip(parts, results[len(opening) :], strict=False):  # of what closes nothing is asked
         if part.must_be_empty and result.ntuples:
             refusal = ItemRefused(part.must_be_empty, table=part.table.name)
             raise FailedAt(part.table) from refusal

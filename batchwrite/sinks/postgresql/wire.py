@@ -7,6 +7,7 @@ while its caller does something else.
 
 from __future__ import annotations
 
+import json
 import logging
 import selectors
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from psycopg import errors, pq
 from batchwrite.errors import BatchWriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
 
@@ -53,6 +54,20 @@ class Statement(NamedTuple):
 
     sql: bytes
     parameters: Sequence[bytes | None] = ()
+
+
+def insert_of(table: str, rows: Sequence[Mapping[str, Any]], quote: Callable[[str], str]) -> Statement:
+    """The statement that inserts rows whose values can go into JSON, and which have the same columns.
+
+    Args:
+        table: The table's name, as it is written in SQL.
+        rows: The rows.
+        quote: Writes a column's name in SQL.
+    """
+    columns = ", ".join(map(quote, rows[0]))
+    source = f"pg_catalog.json_populate_recordset(NULL::{table}, $1::pg_catalog.json)"
+    sql = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {source} AS source"
+    return Statement(sql.encode(), [json.dumps(list(map(dict, rows))).encode()])
 
 
 _COMMIT = b"COMMIT"

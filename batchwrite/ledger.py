@@ -1,0 +1,230 @@
+"""What a chunk's own transaction records of it, so that nobody ever has to guess whether it was committed. Pure.
+
+An entry is written with the rows of its chunk and committed with them, or not at all. So where COMMIT got no answer the
+entry tells what became of it, and a run that is started again goes on behind its last entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from batchwrite.faults import Fault, FaultKind, FlushFailed
+from batchwrite.result import ItemFailure, Stage
+from batchwrite.tally import ChunkReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batchwrite.chunk import Chunk
+
+# What an entry keeps of a failure, in this order behind its position: everything but the item and what may quote it.
+_KEPT = ("stage", "error_type", "message", "sqlstate", "table", "column", "constraint", "attempts")
+
+# Types whose `repr` is the same for equal values in every process, and modules whose types' is.
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+_STANDARD = frozenset({"datetime", "decimal", "fractions", "uuid", "zoneinfo", "ipaddress", "pathlib"})
+
+# Attributes that say nothing of what an object holds: SQLAlchemy's state of an instance, and what slots are for.
+_NO_VALUES = frozenset({"_sa_instance_state", "__weakref__", "__dict__"})
+
+_MOST_LEVELS = 10
+
+
+class BookRows(NamedTuple):
+    """Rows of the library's own that are committed with a chunk.
+
+    Attributes:
+        table: Where they go; what the sink knows it by.
+        rows: The rows, by column; all have the same columns, and their values can go into JSON.
+    """
+
+    table: Any
+    rows: Sequence[Mapping[str, Any]]
+
+
+Books = Callable[[Sequence[tuple[int, Fault]]], Sequence[BookRows]]
+"""What a sink calls before COMMIT, with the positions of the items that are left out and the reasons."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What is recorded of a chunk.
+
+    Attributes:
+        run_id: The run.
+        first_item: Position of the chunk's first item in the input, from 0.
+        items: Number of its items.
+        fingerprint: What the items are, for short (see `fingerprint`).
+        written: Number of items that landed.
+        failed: Number of items that failed.
+        skipped: Number of items that were skipped.
+        failures: The failures, by position in the chunk, as `_KEPT` has them.
+    """
+
+    run_id: str
+    first_item: int
+    items: int
+    fingerprint: str
+    written: int
+    failed: int
+    skipped: int
+    failures: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run_id: str, report: ChunkReport) -> Entry:
+        """The entry for a chunk of which this is to be reported once it is committed."""
+        skipped = report.skipped
+        return cls(
+            run_id=run_id,
+            first_item=report.chunk.first_index,
+            items=report.reached,
+            fingerprint=fingerprint(report.chunk.items[: report.reached]),
+            written=report.reached - skipped - len(report.failures),
+            failed=len(report.failures),
+            skipped=skipped,
+            failures={
+                position: [getattr(failure, name) for name in _KEPT] for position, failure in report.failures.items()
+            },
+        )
+
+    def report(self, chunk: Chunk) -> ChunkReport:
+        """What became of the chunk that this was recorded of."""
+        failures = {position: self._failure(chunk, position, kept) for position, kept in self.failures.items()}
+        return ChunkReport(chunk=chunk, failures=failures, reached=self.items, fell_back=bool(failures))
+
+    @staticmethod
+    def _failure(chunk: Chunk, position: int, kept: Sequence[Any]) -> ItemFailure:
+        stage, *rest = kept
+        return ItemFailure(
+            index=chunk.first_index + position,
+            item=chunk.items[position],
+            stage=Stage(stage),
+            **dict(zip(_KEPT[1:], rest, strict=True)),
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The entry as a row of the ledger."""
+        kept = [[position, *each] for position, each in sorted(self.failures.items())]
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"failures": json.dumps(kept)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Entry:
+        """The entry that a row of the ledger holds."""
+        values = {each.name: row[each.name] for each in fields(cls)}
+        kept = {position: each for position, *each in json.loads(row["failures"])}
+        return cls(**values | {"failures": kept})
+
+
+class LedgerStore(Protocol):
+    """Where entries are kept: what the engine asks of it."""
+
+    def entries(self, run_id: str) -> Iterator[Entry]:
+        """The entries of a run, in order.
+
+        Raises:
+            FlushFailed: They cannot be read.
+        """
+
+    def find(self, run_id: str, first_item: int) -> Entry | None:
+        """The entry of one chunk, if there is one.
+
+        Raises:
+            FlushFailed: It cannot be read.
+        """
+
+    def rows_of(self, entry: Entry) -> BookRows:
+        """What has to be written to record an entry."""
+
+
+class Bookkeeper:
+    """Keeps the books of one run.
+
+    Args:
+        store: Where entries are kept.
+        run_id: The run.
+    """
+
+    def __init__(self, store: LedgerStore, run_id: str) -> None:
+        self._store = store
+        self.run_id = run_id
+
+    def rows(self, report: ChunkReport) -> Sequence[BookRows]:
+        """What has to be written with a chunk of which this is to be reported."""
+        return [self._store.rows_of(Entry.of(self.run_id, report))]
+
+    def find(self, chunk: Chunk) -> ChunkReport | None:
+        """What became of a chunk, if it has been committed.
+
+        Raises:
+            FlushFailed: The ledger cannot be read, or the entry is that of other items.
+        """
+        entry = self._store.find(self.run_id, chunk.first_index)
+        if entry is None:
+            return None
+        if entry.items > len(chunk) or entry.fingerprint != fingerprint(chunk.items[: entry.items]):
+            raise FlushFailed(_other_items(self.run_id, chunk.first_index))
+        return entry.report(chunk)
+
+    def entries(self) -> Iterator[Entry]:
+        """What earlier starts of the run have committed, in order; raises as `LedgerStore.entries`."""
+        return self._store.entries(self.run_id)
+
+
+def _other_items(run_id: str, first_item: int) -> Fault:
+    text = f"run {run_id!r} has written other items from item {first_item} on: another run needs another run_id"
+    return Fault(kind=FaultKind.FATAL, error_type="LedgerMismatch", message=text)
+
+
+def fingerprint(items: Iterable[Any]) -> str:
+    """Hexadecimal digits that are the same for equal items in every process, and others for other items.
+
+    What tells items apart is their type and their values: those of a dictionary, a sequence, a set, a dataclass or an
+    object's attributes, ten levels deep.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for item in items:
+        digest.update(_told(item).encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _told(value: Any, levels: int = _MOST_LEVELS) -> str:
+    """A text that tells a value from others, and says nothing of where it is in memory."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return repr(value)
+    name = kind.__qualname__
+    if levels == 0:
+        return name
+    told = partial(_told, levels=levels - 1)
+    if isinstance(value, Enum):
+        return f"{name}.{value.name}"
+    if isinstance(value, Mapping):
+        return name + "{" + ",".join(f"{told(key)}:{told(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return name + "[" + ",".join(map(told, value)) + "]"
+    if isinstance(value, AbstractSet):
+        return name + "(" + ",".join(sorted(map(told, value))) + ")"
+    for base in (str, bytes, int, float):
+        if isinstance(value, base):
+            return name + base.__repr__(value)
+    if kind.__module__ in _STANDARD:
+        return repr(value)
+    return name + told(_attributes(value))
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    slots = [name for each in type(value).__mro__ for name in _names(getattr(each, "__slots__", ()))]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+    return {name: each for name, each in sorted(found.items()) if name not in _NO_VALUES}
+
+
+def _names(slots: str | Iterable[str]) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else slots

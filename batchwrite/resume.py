@@ -1,0 +1,66 @@
+"""Going on where earlier starts of a run have ended: reads the input forward to behind the last chunk committed."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from batchwrite.errors import LedgerMismatch
+from batchwrite.ledger import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from batchwrite.ledger import Entry
+
+Item_co = TypeVar("Item_co", covariant=True)
+Item = TypeVar("Item")
+
+
+@runtime_checkable
+class SeekableSource(Protocol[Item_co]):
+    """An input that need not be read from its beginning."""
+
+    def from_item(self, index: int, /) -> Iterable[Item_co]:
+        """The items from a position on, counted from 0."""
+
+
+def behind(
+    entries: Sequence[Entry], items: Iterable[Item], replay: Callable[[Item], object] | None
+) -> tuple[Iterator[Item], int]:
+    """The items that are still to be written, and how many there are before them.
+
+    Args:
+        entries: What has been committed, in order.
+        items: The input from its beginning. A `SeekableSource` is asked to seek, unless there is `replay`.
+        replay: Called with each item that is passed over.
+
+    Raises:
+        LedgerMismatch: The input is not the one that the entries were made of.
+    """
+    if replay is None and entries and isinstance(items, SeekableSource):
+        last = entries[-1]  # that it is the same input is told by the last chunk
+        return _passed([last], iter(items.from_item(last.first_item)), None, last.first_item)
+    return _passed(entries, iter(items), replay, 0)
+
+
+def _passed(
+    entries: Sequence[Entry], items: Iterator[Item], replay: Callable[[Item], object] | None, done: int
+) -> tuple[Iterator[Item], int]:
+    for entry in entries:
+        if entry.first_item != done:
+            raise LedgerMismatch(
+                f"the ledger of run {entry.run_id!r} has no entry for item {done}, but for later ones:"
+                " its rows have been changed or deleted, and it cannot be told what was written"
+            )
+        chunk = list(islice(items, entry.items))
+        if len(chunk) < entry.items or fingerprint(chunk) != entry.fingerprint:
+            raise LedgerMismatch(
+                f"run {entry.run_id!r} has written other items than these from item {done} on:"
+                " start it with the same input, or use another run_id for this one"
+            )
+        if replay is not None:
+            for item in chunk:
+                replay(item)
+        done += entry.items
+    return items, done

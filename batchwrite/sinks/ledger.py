@@ -1,0 +1,111 @@
+"""The ledger in the user's own database: its tables, made by an explicit call, and what is read from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, Text, func, inspect, select
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
+
+from batchwrite.errors import ConfigurationError
+from batchwrite.ledger import BookRows, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Engine, Select
+
+# Entries read at a time when a run goes on.
+_PAGE = 500
+
+MOST_OF_A_RUN_ID = 200
+"""Most characters of a run's name."""
+_LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+
+
+class Ledger:
+    """A record of each committed chunk, in the database that the chunks are written to.
+
+    With it, a COMMIT that gets no answer is looked up instead of guessed at, and a run that is started again goes on
+    behind its last committed chunk. It takes one row a chunk, which is written and committed with the chunk.
+
+    Args:
+        schema: The schema of its tables; default the one that the database takes where none is named.
+        prefix: What the names of its tables begin with.
+
+    Attributes:
+        metadata: The tables, for migrations: `<prefix>chunks`.
+    """
+
+    def __init__(self, *, schema: str | None = None, prefix: str = "batchwrite_") -> None:
+        self.metadata = MetaData(schema=schema)
+        self.chunks = Table(
+            f"{prefix}chunks",
+            self.metadata,
+            Column("run_id", String(MOST_OF_A_RUN_ID), primary_key=True),
+            Column("first_item", BigInteger, primary_key=True, autoincrement=False),
+            Column("items", Integer, nullable=False),
+            Column("fingerprint", String(64), nullable=False),
+            Column("written", Integer, nullable=False),
+            Column("failed", Integer, nullable=False),
+            Column("skipped", Integer, nullable=False),
+            Column("failures", _LONG_TEXT, nullable=False),
+            Column("written_at", DateTime(timezone=True), server_default=func.current_timestamp()),
+        )
+
+    def create(self, engine: Engine) -> None:
+        """Make the tables that are not there yet; the schema must exist.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: The database refuses.
+        """
+        self.metadata.create_all(engine)
+
+    def require(self, engine: Engine) -> None:
+        """Make sure that the tables are there.
+
+        Raises:
+            ConfigurationError: They are not.
+        """
+        inspector = inspect(engine)
+        for table in self.metadata.sorted_tables:
+            if not inspector.has_table(table.name, schema=table.schema):
+                raise ConfigurationError(
+                    f"the ledger's table {table.fullname} does not exist:"
+                    " make it with Ledger.create, or `batchwrite ledger create`"
+                )
+
+
+class SqlLedger:
+    """A ledger as the engine sees it.
+
+    Args:
+        ledger: The tables.
+        read: Gives the rows of a query, or raises `FlushFailed`.
+    """
+
+    def __init__(self, ledger: Ledger, read: Callable[[Select[Any]], Sequence[Mapping[str, Any]]]) -> None:
+        self._chunks = ledger.chunks
+        self._read = read
+
+    def entries(self, run_id: str) -> Iterator[Entry]:
+        """As `LedgerStore.entries`."""
+        table, last = self._chunks, -1
+        while True:
+            behind = (table.c.run_id == run_id) & (table.c.first_item > last)
+            rows = self._read(select(table).where(behind).order_by(table.c.first_item).limit(_PAGE))
+            for row in rows:
+                yield Entry.from_row(row)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1]["first_item"]
+
+    def find(self, run_id: str, first_item: int) -> Entry | None:
+        """As `LedgerStore.find`."""
+        table = self._chunks
+        rows = self._read(select(table).where(table.c.run_id == run_id, table.c.first_item == first_item))
+        return Entry.from_row(rows[0]) if rows else None
+
+    def rows_of(self, entry: Entry) -> BookRows:
+        """As `LedgerStore.rows_of`."""
+        return BookRows(self._chunks, [entry.row()])
