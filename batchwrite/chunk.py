@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
@@ -74,6 +74,20 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def halves(self) -> tuple[Chunk, Chunk]:
+        """The chunk as two, of at least one item each; it must have two or more."""
+        middle = len(self) // 2
+        return self._part(0, middle), self._part(middle, len(self))
+
+    def _part(self, start: int, stop: int) -> Chunk:
+        return replace(
+            self,
+            first_index=self.first_index + start,
+            items=self.items[start:stop],
+            writes=self.writes[start:stop],
+            verdicts={place - start: verdict for place, verdict in self.verdicts.items() if start <= place < stop},
+        )
 
     def to_flush(self) -> tuple[Sequence[int], Recorded]:
         """Positions of the items to be flushed, and their writes."""

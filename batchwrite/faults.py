@@ -36,7 +36,7 @@ class FaultKind(StrEnum):
     IN_DOUBT = "in_doubt"
     """COMMIT got no answer: it may have happened or not."""
     CAPACITY = "capacity"
-    """The server ran out of something (disk, memory, connections): stop."""
+    """The server ran out of something (disk, memory, connections): wait, try again a few times, then stop."""
     FATAL = "fatal"
     """No item and no time will mend it (missing table, missing right, a bug): stop."""
 
@@ -54,6 +54,8 @@ class Fault:
         column: The column or columns concerned, where known.
         constraint: The constraint concerned, where known.
         at_commit: Whether a check at the end of the item's or the chunk's transaction found it.
+        is_connecting: Whether it came up while a connection was made: then nothing that was to be written has
+            caused it.
         is_booked: Whether the chunk's books stood in the way: an earlier attempt may have been committed.
         detail: The full text of the exception, which may quote row values.
     """
@@ -66,6 +68,7 @@ class Fault:
     column: str | None = None
     constraint: str | None = None
     at_commit: bool = False
+    is_connecting: bool = False
     is_booked: bool = False
     detail: str | None = field(default=None, repr=False)
 
@@ -77,7 +80,7 @@ class Fault:
     @property
     def is_retriable(self) -> bool:
         """Whether the transaction is known to be undone and may succeed when replayed."""
-        return self.kind in {FaultKind.TRANSIENT, FaultKind.LOST}
+        return self.kind in {FaultKind.TRANSIENT, FaultKind.LOST, FaultKind.CAPACITY}
 
 
 class FlushFailed(Exception):

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("batchwrite")
 
 
+_COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
+
+# A value that makes the server drop the connection looks like weather. After so many losses a chunk is written in
+# halves, each by itself, and an item alone is at fault.
+_LOSSES_OF_A_CHUNK, _LOSSES_OF_AN_ITEM = 2, 3
+
+
 class _Flight:
     """A chunk that is being flushed.
 
@@ -37,9 +44,10 @@ class _Flight:
         is_behind: Whether that attempt began before all chunks before this one were settled: what it is refused for
             may be mended by one of those, so that only a second attempt tells.
         is_in_doubt: Whether an attempt before may have been committed.
+        losses: How often the connection was lost while it was written.
     """
 
-    __slots__ = ("chunk", "is_behind", "is_in_doubt", "items", "pending", "positions")
+    __slots__ = ("chunk", "is_behind", "is_in_doubt", "items", "losses", "pending", "positions")
 
     def __init__(self, chunk: Chunk) -> None:
         self.chunk = chunk
@@ -47,6 +55,12 @@ class _Flight:
         self.pending: PendingWrite | None = None
         self.is_behind = False
         self.is_in_doubt = False
+        self.losses = 0
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether it may be the chunk itself that has cost so many connections."""
+        return self.losses >= (_LOSSES_OF_AN_ITEM if len(self.chunk) == 1 else _LOSSES_OF_A_CHUNK)
 
     def keep_only(self, count: int) -> None:
         """Leave out all items but the first so many."""
@@ -221,8 +235,13 @@ class Flusher:
         flight = self._flights[0]
         interrupt = None
         try:
-            report = self._settings.retry.run(lambda: self._flush_once(flight), self._is_retriable)
+            report = self._settings.retry.run(
+                lambda: self._flush_once(flight), lambda fault: self._is_retriable(flight, fault)
+            )
         except FlushFailed as error:
+            if flight.is_suspicious and len(flight.chunk) > 1:
+                self._split(flight)
+                return
             report = self._stopped_by(error, flight)
             interrupt = None if isinstance(error.__cause__, Exception) else error.__cause__
         except BaseException:
@@ -250,8 +269,10 @@ class Flusher:
                 flight.pending.abandon()
                 flight.pending = None
 
-    def _is_retriable(self, fault: Fault) -> bool:
+    def _is_retriable(self, flight: _Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
+        if flight.is_suspicious and len(flight.chunk) > 1:
+            return False
         return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
 
     def _flush_once(self, flight: _Flight) -> ChunkReport:
@@ -260,10 +281,39 @@ class Flusher:
             if found is not None:
                 return found
         try:
+            if flight.is_suspicious and flight.items:
+                return self._given_up(flight)
             return self._written(flight)
         except FlushFailed as error:
-            flight.is_in_doubt |= error.fault.kind is FaultKind.IN_DOUBT or error.fault.is_booked
+            fault = error.fault
+            flight.is_in_doubt |= fault.kind is FaultKind.IN_DOUBT or fault.is_booked
+            flight.losses += fault.kind is FaultKind.LOST and not fault.is_connecting
             raise
+
+    def _split(self, flight: _Flight) -> None:
+        """Write the first chunk as two: one of its items may be what costs the connection."""
+        _log.warning(
+            "chunk %d (items %d to %d) has lost the connection %d times, and is written in halves",
+            flight.chunk.number,
+            flight.chunk.first_index,
+            flight.chunk.first_index + len(flight.chunk) - 1,
+            flight.losses,
+            extra={"action": "isolate", "chunk": flight.chunk.number},
+        )
+        self._flights.popleft()
+        for half in reversed(flight.chunk.halves()):
+            part = _Flight(half)
+            part.is_in_doubt = flight.is_in_doubt
+            self._flights.appendleft(part)
+
+    def _given_up(self, flight: _Flight) -> ChunkReport:
+        """Report an item that costs the connection whenever it is written; its failure goes into the books."""
+        fault = Fault(kind=FaultKind.ITEM, error_type="ConnectionLost", message=_COSTS_THE_CONNECTION)
+        report = self._report(flight, [(0, fault)])
+        if self._bookkeeper is not None:
+            rows = self._bookkeeper.rows(report)
+            self._sink.write([], lambda _refused: rows)
+        return report
 
     def _written(self, flight: _Flight) -> ChunkReport:
         chunk = flight.chunk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tenacity
 
@@ -31,16 +31,20 @@ class RetryPolicy:
         first_wait: Longest wait before the second attempt, in seconds; it doubles from attempt to attempt. The wait
             itself is drawn at random from nothing to that, so that writers that collided do not do so again.
         longest_wait: Bound of any wait, in seconds.
+        total_seconds: No attempt is begun so long after the first; `None` for no such bound.
     """
 
     attempts: int = 5
     first_wait: float = 0.2
     longest_wait: float = 5.0
+    total_seconds: float | None = None
 
     def __post_init__(self) -> None:
         is_whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
         if not (is_whole and self.attempts >= 1 and self.first_wait >= 0 and self.longest_wait >= 0):
             raise ConfigurationError("a retry policy needs at least 1 attempt, and waits of 0 or more seconds")
+        if self.total_seconds is not None and not self.total_seconds > 0:
+            raise ConfigurationError("the seconds in total of a retry policy must be above 0, or None")
 
     def run(self, attempt: Callable[[], Result], is_retriable: Callable[[Fault], bool] | None = None) -> Result:
         """Call a function until it succeeds, or this policy gives up.
@@ -70,8 +74,11 @@ class RetryPolicy:
         return self._retrying(may_retry)(again)
 
     def _retrying(self, may_retry: Callable[[Fault], bool]) -> tenacity.Retrying:
+        stop: Any = tenacity.stop_after_attempt(self.attempts)
+        if self.total_seconds is not None:
+            stop |= tenacity.stop_before_delay(self.total_seconds)
         return tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
+            stop=stop,
             wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, FlushFailed) and may_retry(error.fault)),
             before_sleep=_note,

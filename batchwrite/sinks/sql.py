@@ -68,6 +68,7 @@ class SqlSink(SqlCatalog):
         self._secrets = secrets_in(engine.url)
         self._statements = Statements(self._rules)
         self.is_failing = False  # whether the last chunk held a bad item
+        self._has_lost = False  # whether a connection was lost, so that others of the pool may be dead, too
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected
 
     def close(self) -> None:
@@ -167,10 +168,24 @@ class SqlSink(SqlCatalog):
             connection.close()
 
     def _connect(self) -> Connection:
+        """A connection; after one was lost, one that is known to work."""
         try:
-            return self._engine.connect()
+            connection = self._engine.connect()
+            if self._has_lost:
+                connection = self._working(connection)
+                self._has_lost = False
         except Exception as error:
-            raise FlushFailed(self._classified(error, None)) from error
+            raise FlushFailed(replace(self._classified(error, None), is_connecting=True)) from error
+        return connection
+
+    def _working(self, connection: Connection) -> Connection:
+        """A connection that answers: this one, or one made anew."""
+        try:
+            _ping(connection)
+        except Exception:  # noqa: BLE001 - SQLAlchemy throws away all of the pool that are no younger
+            connection = self._engine.connect()
+            _ping(connection)
+        return connection
 
     def _commit(self, connection: Connection) -> None:
         """COMMIT. An error that the server reports is a rollback; no answer at all is a doubt."""
@@ -310,6 +325,7 @@ class SqlSink(SqlCatalog):
         if isinstance(cause, Exception):
             lost = self._engine.dialect.is_disconnect(cause, raw, None)  # type: ignore[arg-type]
         fault = classify(cause, is_disconnect=lost, scrub=self._secrets, while_writing=isinstance(error, FailedAt))
+        self._has_lost = self._has_lost or fault.kind is FaultKind.LOST
         if table is None or fault.kind is not FaultKind.ITEM:
             return fault
         return self._located(fault, table)
@@ -324,3 +340,12 @@ class SqlSink(SqlCatalog):
         elif constraint is None and column and fault.is_unique_violation:
             constraint = table.constraint_of(frozenset(column.split(", ")))
         return replace(fault, table=table.name, column=column, constraint=constraint)
+
+
+def _ping(connection: Connection) -> None:
+    try:
+        connection.exec_driver_sql("SELECT 1")
+        connection.rollback()
+    except BaseException:
+        connection.close()
+        raise
