@@ -12,6 +12,7 @@ from batchwrite.errors import (
     RunInterrupted,
     SourceError,
 )
+from batchwrite.faults import Fault, FaultKind
 from batchwrite.result import (
     Abort,
     BatchResult,
@@ -42,6 +43,8 @@ __all__ = [
     "Collector",
     "ConfigurationError",
     "FailureReason",
+    "Fault",
+    "FaultKind",
     "ItemFailure",
     "ItemOutcome",
     "ItemRefused",

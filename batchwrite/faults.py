@@ -54,8 +54,8 @@ class Fault:
         column: The column or columns concerned, where known.
         constraint: The constraint concerned, where known.
         at_commit: Whether a check at the end of the item's or the chunk's transaction found it.
-        is_connecting: Whether it came up while a connection was made: then nothing that was to be written has
-            caused it.
+        is_unrelated: Whether nothing that was to be written can have caused it: it came up while a connection was
+            made, or the client's own patience has ended.
         is_booked: Whether the chunk's books stood in the way: an earlier attempt may have been committed.
         detail: The full text of the exception, which may quote row values.
     """
@@ -68,7 +68,7 @@ class Fault:
     column: str | None = None
     constraint: str | None = None
     at_commit: bool = False
-    is_connecting: bool = False
+    is_unrelated: bool = False
     is_booked: bool = False
     detail: str | None = field(default=None, repr=False)
 
@@ -76,6 +76,11 @@ class Fault:
     def is_unique_violation(self) -> bool:
         """Whether a row with the same unique key stood in the way."""
         return self.sqlstate in _UNIQUE
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the server has cancelled a statement, because it took too long or somebody asked for it."""
+        return self.sqlstate == "57014"
 
     @property
     def is_retriable(self) -> bool:

@@ -45,9 +45,10 @@ class _Flight:
             may be mended by one of those, so that only a second attempt tells.
         is_in_doubt: Whether an attempt before may have been committed.
         losses: How often the connection was lost while it was written.
+        cancellations: How often the server has cancelled a statement of it.
     """
 
-    __slots__ = ("chunk", "is_behind", "is_in_doubt", "items", "losses", "pending", "positions")
+    __slots__ = ("cancellations", "chunk", "is_behind", "is_in_doubt", "items", "losses", "pending", "positions")
 
     def __init__(self, chunk: Chunk) -> None:
         self.chunk = chunk
@@ -55,12 +56,17 @@ class _Flight:
         self.pending: PendingWrite | None = None
         self.is_behind = False
         self.is_in_doubt = False
-        self.losses = 0
+        self.losses = self.cancellations = 0
 
     @property
-    def is_suspicious(self) -> bool:
-        """Whether it may be the chunk itself that has cost so many connections."""
-        return self.losses >= (_LOSSES_OF_AN_ITEM if len(self.chunk) == 1 else _LOSSES_OF_A_CHUNK)
+    def is_to_split(self) -> bool:
+        """Whether it may be the chunk itself that costs connections, or takes too long: its halves may not."""
+        return len(self.chunk) > 1 and self.losses + self.cancellations >= _LOSSES_OF_A_CHUNK
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it is one item that has cost too many connections."""
+        return len(self.items) == len(self.chunk) == 1 and self.losses >= _LOSSES_OF_AN_ITEM
 
     def keep_only(self, count: int) -> None:
         """Leave out all items but the first so many."""
@@ -239,7 +245,7 @@ class Flusher:
                 lambda: self._flush_once(flight), lambda fault: self._is_retriable(flight, fault)
             )
         except FlushFailed as error:
-            if flight.is_suspicious and len(flight.chunk) > 1:
+            if flight.is_to_split:
                 self._split(flight)
                 return
             report = self._stopped_by(error, flight)
@@ -271,7 +277,7 @@ class Flusher:
 
     def _is_retriable(self, flight: _Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
-        if flight.is_suspicious and len(flight.chunk) > 1:
+        if flight.is_to_split:
             return False
         return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
 
@@ -281,23 +287,24 @@ class Flusher:
             if found is not None:
                 return found
         try:
-            if flight.is_suspicious and flight.items:
+            if flight.is_given_up:
                 return self._given_up(flight)
             return self._written(flight)
         except FlushFailed as error:
             fault = error.fault
             flight.is_in_doubt |= fault.kind is FaultKind.IN_DOUBT or fault.is_booked
-            flight.losses += fault.kind is FaultKind.LOST and not fault.is_connecting
+            flight.losses += fault.kind is FaultKind.LOST and not fault.is_unrelated
+            flight.cancellations += fault.is_cancelled and not fault.is_unrelated
             raise
 
     def _split(self, flight: _Flight) -> None:
         """Write the first chunk as two: one of its items may be what costs the connection."""
         _log.warning(
-            "chunk %d (items %d to %d) has lost the connection %d times, and is written in halves",
+            "chunk %d (items %d to %d) has lost the connection or was cancelled %d times, and is written in halves",
             flight.chunk.number,
             flight.chunk.first_index,
             flight.chunk.first_index + len(flight.chunk) - 1,
-            flight.losses,
+            flight.losses + flight.cancellations,
             extra={"action": "isolate", "chunk": flight.chunk.number},
         )
         self._flights.popleft()

@@ -25,6 +25,7 @@ from batchwrite.retry import RetryPolicy
 from batchwrite.settings import FailurePolicy, RunSettings
 from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.ledger import MOST_OF_A_RUN_ID, Ledger, SqlLedger
+from batchwrite.sinks.options import SinkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batchwrite.result import BatchResult, ItemOutcome
+    from batchwrite.sinks.options import Classify
     from batchwrite.tally import ChunkReport
 
 # More connections than this keep no database busier.
@@ -71,6 +73,11 @@ class BatchWriter:
         retry: When to replay a chunk that the weather has undone.
         ledger: Records each chunk in the chunk's own transaction; its tables must be there (see `Ledger.create`).
             With it a COMMIT without an answer is looked up, and a run can be started again by its `run_id`.
+        chunk_timeout: Longest time, in seconds, that one attempt to write a chunk may take, COMMIT included; then its
+            connection is shut down, which is a lost one like any other. `None` for no such bound. For databases that
+            are reached through a socket.
+        classify: Called first with each exception of the driver; says by a `FaultKind` (or a whole `Fault`) what it
+            means, or by `None` that the library is to say so.
         workers: Most chunks on their way, each on a connection of its own, while the next is collected. Chunks are
             committed in their order, and writes whose order matters keep it: a chunk that does more than insert
             waits for those before it. 0 writes each chunk before anything more is read or mapped, so that a map
@@ -96,6 +103,8 @@ class BatchWriter:
         retry: RetryPolicy | None = None,
         workers: int = 1,
         ledger: Ledger | None = None,
+        chunk_timeout: float | None = None,
+        classify: Classify | None = None,
     ) -> None:
         if on_failure not in {"continue", "stop"}:
             raise ConfigurationError('on_failure must be "continue" or "stop"')
@@ -118,10 +127,11 @@ class BatchWriter:
             keep_failures=keep_failures,
             workers=workers,
         )
+        options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify)
         if isinstance(database, Engine):
-            self._sink = sink_for(database)
+            self._sink = sink_for(database, options=options)
         elif isinstance(database, (str, URL)):
-            self._sink = sink_for(create_engine_for(database), owns_engine=True)
+            self._sink = sink_for(create_engine_for(database), owns_engine=True, options=options)
         else:
             raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
         self._ledger = ledger

@@ -11,26 +11,29 @@ from batchwrite.sinks.sql import SqlSink
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from batchwrite.sinks.options import SinkOptions
+
 _log = logging.getLogger("batchwrite")
 
 
-def sink_for(engine: Engine, *, owns_engine: bool = False) -> SqlSink:
+def sink_for(engine: Engine, *, owns_engine: bool = False, options: SinkOptions | None = None) -> SqlSink:
     """The sink for an engine; what is particular to a database is loaded only where it is used.
 
     Args:
         engine: The database.
         owns_engine: Whether the sink's `close` disposes of the engine.
+        options: The writer's.
     """
     if engine.dialect.name == "sqlite":
         from batchwrite.sinks.sqlite import SqliteRules  # noqa: PLC0415
 
-        return SqlSink(engine, SqliteRules(), owns_engine=owns_engine)
+        return SqlSink(engine, SqliteRules(), owns_engine=owns_engine, options=options)
     if engine.dialect.name == "postgresql":
-        return _postgresql_sink(engine, owns_engine=owns_engine)
-    return SqlSink(engine, DialectRules(), owns_engine=owns_engine)
+        return _postgresql_sink(engine, owns_engine=owns_engine, options=options)
+    return SqlSink(engine, DialectRules(), owns_engine=owns_engine, options=options)
 
 
-def _postgresql_sink(engine: Engine, *, owns_engine: bool) -> SqlSink:
+def _postgresql_sink(engine: Engine, *, owns_engine: bool, options: SinkOptions | None) -> SqlSink:
     from batchwrite.sinks.postgresql.rules import PostgresqlRules  # noqa: PLC0415
 
     reason = f"the driver is {engine.dialect.driver}"
@@ -38,11 +41,11 @@ def _postgresql_sink(engine: Engine, *, owns_engine: bool) -> SqlSink:
         from batchwrite.sinks.postgresql import sink  # noqa: PLC0415
 
         if sink.has_pipelines():
-            return sink.PostgresqlSink(engine, owns_engine=owns_engine)
+            return sink.PostgresqlSink(engine, owns_engine=owns_engine, options=options)
         reason = "its libpq is older than 14"
     _log.warning(
         "rows are written by INSERT: COPY and pipelines need psycopg with libpq 14 or later, and %s",
         reason,
         extra={"action": "slow_path"},
     )
-    return SqlSink(engine, PostgresqlRules(), owns_engine=owns_engine)
+    return SqlSink(engine, PostgresqlRules(), owns_engine=owns_engine, options=options)

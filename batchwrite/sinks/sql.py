@@ -14,6 +14,8 @@ from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
+from batchwrite.sinks.deadline import Deadline
+from batchwrite.sinks.options import SinkOptions
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
 from batchwrite.suspects import find_suspects, split_at
@@ -58,13 +60,18 @@ class SqlSink(SqlCatalog):
         engine: The database.
         rules: What it does otherwise than others.
         owns_engine: Whether `close` disposes of the engine.
+        options: The writer's.
     """
 
-    def __init__(self, engine: Engine, rules: DialectRules, *, owns_engine: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, rules: DialectRules, *, owns_engine: bool = False, options: SinkOptions | None = None
+    ) -> None:
         self._rules = rules
         super().__init__(text_is_exact=self._rules.text_is_exact, names_constraints=self._rules.names_constraints)
         self._engine = engine
         self._owns_engine = owns_engine
+        self._options = options or SinkOptions()
+        self._deadlines: dict[Connection, Deadline] = {}
         self._secrets = secrets_in(engine.url)
         self._statements = Statements(self._rules)
         self.is_failing = False  # whether the last chunk held a bad item
@@ -164,8 +171,15 @@ class SqlSink(SqlCatalog):
                 raise
             self._commit(connection)
         finally:
-            self._rules.end(connection)
-            connection.close()
+            self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
+        deadline = self._deadlines.pop(connection)
+        deadline.call_off()
+        if deadline.has_struck:
+            connection.invalidate()
+        self._rules.end(connection)
+        connection.close()
 
     def _connect(self) -> Connection:
         """A connection; after one was lost, one that is known to work."""
@@ -175,7 +189,9 @@ class SqlSink(SqlCatalog):
                 connection = self._working(connection)
                 self._has_lost = False
         except Exception as error:
-            raise FlushFailed(replace(self._classified(error, None), is_connecting=True)) from error
+            raise FlushFailed(replace(self._classified(error, None), is_unrelated=True)) from error
+        raw = connection.connection.dbapi_connection
+        self._deadlines[connection] = Deadline(raw, self._options.chunk_timeout)
         return connection
 
     def _working(self, connection: Connection) -> Connection:
@@ -313,6 +329,8 @@ class SqlSink(SqlCatalog):
 
     def _classified(self, error: BaseException, connection: Connection | None) -> Fault:
         """The fault, with what the table's definition knows of it beside what the database said."""
+        if isinstance(error, FlushFailed):
+            return error.fault
         if isinstance(error, AlreadyBooked):
             text = "the books of the chunk are there already: an attempt before may have been committed"
             return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_booked=True)
@@ -325,6 +343,11 @@ class SqlSink(SqlCatalog):
         if isinstance(cause, Exception):
             lost = self._engine.dialect.is_disconnect(cause, raw, None)  # type: ignore[arg-type]
         fault = classify(cause, is_disconnect=lost, scrub=self._secrets, while_writing=isinstance(error, FailedAt))
+        fault = self._options.judged(getattr(cause, "orig", None) or cause, fault)
+        deadline = self._deadlines.get(connection) if connection is not None else None
+        if deadline is not None and deadline.has_struck and fault.kind in {FaultKind.LOST, FaultKind.TRANSIENT}:
+            text = f"the chunk was not written within {self._options.chunk_timeout:g} seconds (chunk_timeout)"
+            fault = replace(fault, message=text, is_unrelated=True)
         self._has_lost = self._has_lost or fault.kind is FaultKind.LOST
         if table is None or fault.kind is not FaultKind.ITEM:
             return fault

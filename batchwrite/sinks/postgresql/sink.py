@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from batchwrite.faults import Fault
     from batchwrite.ledger import Books
     from batchwrite.sink import PendingWrite
+    from batchwrite.sinks.options import SinkOptions
     from batchwrite.sinks.postgresql.attempt import Closing
     from batchwrite.table import TableInfo
     from batchwrite.write import Write
@@ -60,11 +61,12 @@ class PostgresqlSink(SqlSink):
     Args:
         engine: The database, through psycopg.
         owns_engine: Whether `close` disposes of the engine.
+        options: The writer's.
     """
 
-    def __init__(self, engine: Engine, *, owns_engine: bool = False) -> None:
+    def __init__(self, engine: Engine, *, owns_engine: bool = False, options: SinkOptions | None = None) -> None:
         self._rules: PostgresqlRules
-        super().__init__(engine, PostgresqlRules(), owns_engine=owns_engine)
+        super().__init__(engine, PostgresqlRules(), owns_engine=owns_engine, options=options)
         self._fast_tables: dict[TableInfo, FastTable] = {}
         self._looked_up = 0.0
 
@@ -250,7 +252,10 @@ class PostgresqlSink(SqlSink):
             raise cause from None
         if plan.groups:
             for refusal in refusals_of(bytes(wire.first_value(results[-1])).decode(raw.info.encoding)):
-                refused[refusal.position] = self._fault_of(refusal, layout.groups[refusal.group])
+                fault = self._fault_of(refusal, layout.groups[refusal.group])
+                if fault.kind is not FaultKind.ITEM:  # by the user's word
+                    raise FlushFailed(fault)
+                refused[refusal.position] = fault
         self.is_failing = bool(refused)
         return sorted(refused.items())
 
@@ -267,6 +272,7 @@ class PostgresqlSink(SqlSink):
             constraint=refusal.constraint or None,
             detail=text,
         )
+        fault = self._options.judged(wire.error_of(refusal.sqlstate, text), fault)
         fault = self._located(fault, group.table.info)
         return replace(fault, at_commit=True) if refusal.is_late else fault
 
@@ -288,8 +294,7 @@ class PostgresqlSink(SqlSink):
     def _give_back(self, connection: Connection) -> None:
         if connection.in_transaction():
             self._undo(connection)
-        self._rules.end(connection)
-        connection.close()
+        self._release(connection)
 
     def _writer(self, connection: Connection) -> BulkWriter:
         raw: Any = connection.connection.dbapi_connection

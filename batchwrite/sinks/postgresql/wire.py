@@ -283,6 +283,14 @@ def error_name(sqlstate: str) -> str:
         return "DatabaseError"
 
 
+def error_of(sqlstate: str, text: str) -> Exception:
+    """Psycopg's exception for a code."""
+    try:
+        return errors.lookup(sqlstate)(text)
+    except KeyError:
+        return errors.DatabaseError(text)
+
+
 def first_value(result: PGresult) -> Any:
     """The first column of the first row, as bytes, or nothing."""
     return result.get_value(0, 0) if result.ntuples else None
