@@ -2,6 +2,7 @@
 
 import logging
 
+from batchwrite.batch import Batch, ItemStream
 from batchwrite.collector import Collector
 from batchwrite.errors import (
     BatchFailed,
@@ -13,6 +14,7 @@ from batchwrite.errors import (
     SourceError,
 )
 from batchwrite.faults import Fault, FaultKind
+from batchwrite.letters import DeadLetterFile, DeadLetters, Letter, ReadLetter
 from batchwrite.result import (
     Abort,
     BatchResult,
@@ -26,7 +28,7 @@ from batchwrite.result import (
 from batchwrite.resume import SeekableSource
 from batchwrite.retry import RetryPolicy
 from batchwrite.sinks.ledger import Ledger
-from batchwrite.writer import Batch, BatchWriter, ItemStream
+from batchwrite.writer import BatchWriter
 
 # A library does not write to stderr of its own accord: its log goes where the program sends it.
 logging.getLogger("batchwrite").addHandler(logging.NullHandler())
@@ -42,6 +44,8 @@ __all__ = [
     "BatchWriter",
     "Collector",
     "ConfigurationError",
+    "DeadLetterFile",
+    "DeadLetters",
     "FailureReason",
     "Fault",
     "FaultKind",
@@ -51,7 +55,9 @@ __all__ = [
     "ItemStream",
     "Ledger",
     "LedgerMismatch",
+    "Letter",
     "OutcomeStatus",
+    "ReadLetter",
     "RetryPolicy",
     "RunInterrupted",
     "SeekableSource",

@@ -38,6 +38,7 @@ class Run:
         clock: Seconds that only go up.
         bookkeeper: Keeps the run's books, if it has any.
         resumed: Number of items, from the first, that earlier starts of the run have decided.
+        on_report: Called with each report once its chunk is settled; what it raises stops the run.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class Run:
         clock: Callable[[], float],
         bookkeeper: Bookkeeper | None = None,
         resumed: int = 0,
+        on_report: Callable[[ChunkReport], object] | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._started = clock()
         self._ended: float | None = None
         self._builder = ChunkBuilder(settings.limits, clock, resumed)
-        self._flusher = Flusher(sink, settings, bookkeeper)
+        self._flusher = Flusher(sink, settings, bookkeeper, on_report)
         self._run_id = bookkeeper.run_id if bookkeeper else None
         self._resumed = resumed
         self._map_failures = 0

@@ -87,6 +87,7 @@ class Flusher:
         sink: Where chunks go.
         settings: Bounds and policies.
         bookkeeper: Keeps the run's books, if it has any: then a COMMIT without an answer is looked up.
+        on_report: Called with each report once its chunk is settled; what it raises stops the run.
 
     Attributes:
         tally: The counts.
@@ -94,10 +95,17 @@ class Flusher:
         looks: How often the caller has looked after the chunks on their way.
     """
 
-    def __init__(self, sink: Sink, settings: RunSettings, bookkeeper: Bookkeeper | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        settings: RunSettings,
+        bookkeeper: Bookkeeper | None = None,
+        on_report: Callable[[ChunkReport], object] | None = None,
+    ) -> None:
         self._sink = sink
         self._settings = settings
         self._bookkeeper = bookkeeper
+        self._on_report = on_report
         self._flights: deque[_Flight] = deque()
         self._reports: deque[ChunkReport] = deque()  # settled, not yet taken
         self.tally = Tally(settings.keep_failures)
@@ -256,6 +264,7 @@ class Flusher:
         self._flights.popleft()
         self.tally.count(report)
         self._reports.append(report)
+        self._tell(report)
         self._apply_policy()
         if self.abort is not None:
             self._abandon_all()
@@ -274,6 +283,15 @@ class Flusher:
             if flight.pending is not None:
                 flight.pending.abandon()
                 flight.pending = None
+
+    def _tell(self, report: ChunkReport) -> None:
+        try:
+            if self._on_report is not None:
+                self._on_report(report)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the chunk is committed
+            message = f"what failed in items up to {report.chunk.first_index + report.reached} cannot be kept: {error}"
+            self.stop("dead_letters", message, type(error).__name__)
+            _log.error("the run stops: %s", message, extra={"action": "abort", "kind": "dead_letters"})
 
     def _is_retriable(self, flight: _Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""

@@ -15,6 +15,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from batchwrite.attributes import attributes_of
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.result import ItemFailure, Stage
 from batchwrite.tally import ChunkReport
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batchwrite.chunk import Chunk
+    from batchwrite.letters import DeadLetters, Letter
 
 # What an entry keeps of a failure, in this order behind its position: everything but the item and what may quote it.
 _KEPT = ("stage", "error_type", "message", "sqlstate", "table", "column", "constraint", "attempts")
@@ -30,9 +32,6 @@ _KEPT = ("stage", "error_type", "message", "sqlstate", "table", "column", "const
 # Types whose `repr` is the same for equal values in every process, and modules whose types' is.
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _STANDARD = frozenset({"datetime", "decimal", "fractions", "uuid", "zoneinfo", "ipaddress", "pathlib"})
-
-# Attributes that say nothing of what an object holds: SQLAlchemy's state of an instance, and what slots are for.
-_NO_VALUES = frozenset({"_sa_instance_state", "__weakref__", "__dict__"})
 
 _MOST_LEVELS = 10
 
@@ -142,6 +141,9 @@ class LedgerStore(Protocol):
     def rows_of(self, entry: Entry) -> BookRows:
         """What has to be written to record an entry."""
 
+    def rows_of_letters(self, letters: Sequence[Letter]) -> BookRows:
+        """What has to be written to keep dead letters."""
+
 
 class Bookkeeper:
     """Keeps the books of one run.
@@ -149,15 +151,21 @@ class Bookkeeper:
     Args:
         store: Where entries are kept.
         run_id: The run.
+        dead_letters: What makes letters of the run's failures, if they are to be kept with the entries.
     """
 
-    def __init__(self, store: LedgerStore, run_id: str) -> None:
+    def __init__(self, store: LedgerStore, run_id: str, dead_letters: DeadLetters | None = None) -> None:
         self._store = store
+        self._dead_letters = dead_letters
         self.run_id = run_id
 
     def rows(self, report: ChunkReport) -> Sequence[BookRows]:
         """What has to be written with a chunk of which this is to be reported."""
-        return [self._store.rows_of(Entry.of(self.run_id, report))]
+        rows = [self._store.rows_of(Entry.of(self.run_id, report))]
+        if self._dead_letters is not None:
+            letters = [self._dead_letters.letter(self.run_id, failure) for failure in report.failures.values()]
+            rows.append(self._store.rows_of_letters(letters))
+        return rows
 
     def find(self, chunk: Chunk) -> ChunkReport | None:
         """What became of a chunk, if it has been committed.
@@ -217,14 +225,4 @@ def _told(value: Any, levels: int = _MOST_LEVELS) -> str:
             return name + base.__repr__(value)
     if kind.__module__ in _STANDARD:
         return repr(value)
-    return name + told(_attributes(value))
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    slots = [name for each in type(value).__mro__ for name in _names(getattr(each, "__slots__", ()))]
-    found = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
-    return {name: each for name, each in sorted(found.items()) if name not in _NO_VALUES}
-
-
-def _names(slots: str | Iterable[str]) -> Iterable[str]:
-    return (slots,) if isinstance(slots, str) else slots
+    return name + told(attributes_of(value))

@@ -1,25 +1,28 @@
-"""The public face: `BatchWriter`, and the loops that feed a run."""
+"""The public face: `BatchWriter`."""
 
 from __future__ import annotations
 
-import inspect
+import builtins
 import time
-from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar
 from uuid import uuid4
 
-import sqlalchemy
-from sqlalchemy import Engine, event
-from sqlalchemy import exc as sqlalchemy_errors
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
 
-from batchwrite.chunk import Chunk, ChunkLimits
+from batchwrite.batch import Batch, ItemStream
+from batchwrite.chunk import ChunkLimits
 from batchwrite.collector import Collector
+from batchwrite.database import create_engine_for
 from batchwrite.engine import Run
-from batchwrite.errors import ConfigurationError, RunInterrupted, SourceError
+from batchwrite.errors import ConfigurationError
 from batchwrite.faults import FlushFailed
-from batchwrite.interrupts import deferred_interrupts
+from batchwrite.feeding import check_map, reports_of
 from batchwrite.ledger import Bookkeeper
+from batchwrite.letters import DeadLetterFile, DeadLetters, ReadLetter
 from batchwrite.resume import behind
 from batchwrite.retry import RetryPolicy
 from batchwrite.settings import FailurePolicy, RunSettings
@@ -29,25 +32,17 @@ from batchwrite.sinks.options import SinkOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
     from typing import Self
 
-    from batchwrite.result import BatchResult, ItemOutcome
+    from batchwrite.feeding import MapFunction
+    from batchwrite.letters import Letter
+    from batchwrite.result import BatchResult
     from batchwrite.sinks.options import Classify
-    from batchwrite.tally import ChunkReport
 
 # More connections than this keep no database busier.
 _MOST_WORKERS = 64
 
-Item_contra = TypeVar("Item_contra", contravariant=True)
 Item = TypeVar("Item")
-
-
-class MapFunction(Protocol[Item_contra]):
-    """What turns an item into writes: called once an item, in input order, on one thread."""
-
-    def __call__(self, item: Item_contra, out: Collector, /) -> object:
-        """Record the item's writes on `out`; an exception makes the item a failure of stage `map`."""
 
 
 class BatchWriter:
@@ -73,6 +68,8 @@ class BatchWriter:
         retry: When to replay a chunk that the weather has undone.
         ledger: Records each chunk in the chunk's own transaction; its tables must be there (see `Ledger.create`).
             With it a COMMIT without an answer is looked up, and a run can be started again by its `run_id`.
+        dead_letters: Where failed items are kept to be looked at and written again by `retry`: `DeadLetters` in a
+            table of the ledger, `DeadLetterFile` in a file.
         chunk_timeout: Longest time, in seconds, that one attempt to write a chunk may take, COMMIT included; then its
             connection is shut down, which is a lost one like any other. `None` for no such bound. For databases that
             are reached through a socket.
@@ -103,6 +100,7 @@ class BatchWriter:
         retry: RetryPolicy | None = None,
         workers: int = 1,
         ledger: Ledger | None = None,
+        dead_letters: DeadLetters | None = None,
         chunk_timeout: float | None = None,
         classify: Classify | None = None,
     ) -> None:
@@ -118,6 +116,12 @@ class BatchWriter:
             raise ConfigurationError(f"workers must be a whole number from 0 to {_MOST_WORKERS}")
         if ledger is not None and not isinstance(ledger, Ledger):
             raise ConfigurationError(f"ledger must be a Ledger, not a {type(ledger).__name__}")
+        if dead_letters is not None and not isinstance(dead_letters, DeadLetters):
+            raise ConfigurationError(f"dead_letters must be DeadLetters, not a {type(dead_letters).__name__}")
+        if dead_letters is not None and ledger is None and not isinstance(dead_letters, DeadLetterFile):
+            raise ConfigurationError(
+                "DeadLetters are kept in a table of the ledger: ledger=Ledger(), or a DeadLetterFile"
+            )
         if keep_failures < 0:
             raise ConfigurationError("keep_failures must be at least 0")
         self._settings = RunSettings(
@@ -135,6 +139,7 @@ class BatchWriter:
         else:
             raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
         self._ledger = ledger
+        self._dead_letters = dead_letters
         self._has_ledger = False  # whether its tables are known to be there
 
     def __enter__(self) -> Self:
@@ -178,7 +183,7 @@ class BatchWriter:
             RunInterrupted: Ctrl-C; likewise.
         """
         run, left = self._started(items, map, run_id, replay_map=replay_map)
-        for _ in _reports(run, left, map):
+        for _ in reports_of(run, left, map):
             pass
         return run.result()
 
@@ -207,7 +212,7 @@ class BatchWriter:
             LedgerMismatch: As `run`.
         """
         run, left = self._started(items, map, run_id, replay_map=replay_map)
-        reports = _reports(run, left, map)
+        reports = reports_of(run, left, map)
         return ItemStream(run, (outcome for report in reports for outcome in report.outcomes()))
 
     def collect(self) -> Batch:
@@ -215,16 +220,62 @@ class BatchWriter:
 
         Use it as a context manager: leaving the block flushes the rest, unless by an exception.
         """
-        return Batch(self._new_run())
+        return Batch(self._new_run(self._bookkeeper(None)))
 
-    def _new_run(self, bookkeeper: Bookkeeper | None = None, resumed: int = 0) -> Run:
-        return Run(self._sink, self._settings, time.monotonic, bookkeeper or self._bookkeeper(None), resumed)
+    def retry(self, run_id: str, map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
+        """Write the failed items of a run again; those that land leave the dead letters.
+
+        Args:
+            run_id: The run that they failed in.
+            map: Called with each item, as its letter gives it back, and the collector to record its writes on.
+
+        Returns:
+            The result. Its failures' items are `ReadLetter` objects, and its indexes count the letters.
+
+        Raises:
+            ConfigurationError: The writer keeps no dead letters.
+            SourceError: A letter cannot be read; what its `result` counts as written is committed.
+            RunInterrupted: Ctrl-C; likewise.
+        """
+        check_map(map)
+        box, ledger = self._dead_letters, self._ledger
+        if box is None:
+            raise ConfigurationError("this writer keeps no dead letters: BatchWriter(…, dead_letters=…)")
+
+        def map_letter(read: ReadLetter, out: Collector) -> None:
+            map(read.item, out)
+            if ledger is not None and not isinstance(box, DeadLetterFile):
+                letter = read.letter
+                key = {"run_id": letter.run_id, "item_index": letter.item_index, "attempt": letter.attempt}
+                out.update(ledger.dead_letters, key, landed_at=datetime.now(UTC))
+
+        bookkeeper = self._bookkeeper(None)
+        if isinstance(box, DeadLetterFile):
+            letters: Iterable[Letter] = box.letters(run_id)
+        else:
+            letters = self._store().letters(run_id)
+        run = self._new_run(bookkeeper)
+        for _ in reports_of(run, builtins.map(box.read, letters), map_letter):
+            pass
+        return run.result()
+
+    def _new_run(self, bookkeeper: Bookkeeper | None, resumed: int = 0) -> Run:
+        file = self._dead_letters if isinstance(self._dead_letters, DeadLetterFile) else None
+        run_id = bookkeeper.run_id if bookkeeper else uuid4().hex
+        return Run(
+            self._sink,
+            self._settings,
+            time.monotonic,
+            bookkeeper,
+            resumed,
+            None if file is None else partial(file.keep, run_id),
+        )
 
     def _started(
         self, items: Iterable[Item], map_item: MapFunction[Item], run_id: str | None, *, replay_map: bool
     ) -> tuple[Run, Iterator[Item]]:
         """A run, and what is left to it of the input."""
-        _check_map(map_item)
+        check_map(map_item)
         bookkeeper = self._bookkeeper(run_id)
         if bookkeeper is None or run_id is None:
             return self._new_run(bookkeeper), iter(items)
@@ -248,170 +299,12 @@ class BatchWriter:
         if not self._has_ledger:
             self._sink.require(self._ledger)
             self._has_ledger = True
-        return Bookkeeper(SqlLedger(self._ledger, self._sink.read), run_id or uuid4().hex)
+        box = None if isinstance(self._dead_letters, DeadLetterFile) else self._dead_letters
+        return Bookkeeper(self._store(), run_id or uuid4().hex, box)
 
-
-class ItemStream:
-    """The outcomes of a run, in input order; what `BatchWriter.stream` returns.
-
-    Iterating raises what `BatchWriter.run` raises, but only after the outcomes of all items received.
-    """
-
-    def __init__(self, run: Run, outcomes: Iterator[ItemOutcome]) -> None:
-        self._run = run
-        self._outcomes = outcomes
-
-    def __iter__(self) -> Iterator[ItemOutcome]:
-        # Not `self`: between a generator and a for loop no Ctrl-C can lose an outcome, in a method here it could.
-        return self._outcomes
-
-    def __next__(self) -> ItemOutcome:
-        return next(self._outcomes)
-
-    @property
-    def result(self) -> BatchResult:
-        """The result so far; complete when the stream has ended. Waits for what is on its way."""
-        with deferred_interrupts():
-            self._run.settle()
-        return self._run.result()
-
-    def stop(self) -> None:
-        """Take no more input and flush nothing more; iterating on yields what is left, the rest as unattempted."""
-        self._run.stop("caller", "the caller stopped the run")
-
-
-class Batch:
-    """A run fed item by item; what `BatchWriter.collect` returns.
-
-    Attributes:
-        result: The result so far; complete when the block has ended.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._is_in_item = False
-        self._is_open = False
-        self._has_ended = False
-
-    @property
-    def result(self) -> BatchResult:
-        """The result so far; complete when the block has ended. Waits for what is on its way."""
-        with deferred_interrupts():
-            self._run.settle()
-        return self._run.result()
-
-    def __enter__(self) -> Self:
-        if self._is_open or self._has_ended:
-            raise ConfigurationError("a batch is opened once: collect() again for another")
-        self._is_open = True
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_open = False
-        self._has_ended = True
-        try:
-            if kind is None:
-                self._flush(self._run.rest())
-            else:
-                self._stop(kind)
-        finally:
-            with deferred_interrupts():
-                self._run.settle()
-            self._run.end()
-
-    @contextmanager
-    def item(self, item: Any = None) -> Iterator[Collector]:
-        """Record the writes of one item in a block.
-
-        An exception in the block makes the item a failure of stage `map`, and goes no further.
-
-        Args:
-            item: What to call the item by in failures.
-
-        Raises:
-            BatchFailed: The run has stopped, by its limits or by the database's loss; its `result` says why.
-            ConfigurationError: There is no batch open, or the block of another item is.
-        """
-        if not self._is_open or self._is_in_item:
-            raise ConfigurationError("item() belongs in the block of a batch, and not in that of another item")
-        if self._run.abort is not None:
-            self._run.result().raise_for_failures()
-        error = None
-        self._is_in_item = True
-        self._run.receive()
-        try:
-            yield self._run.collector
-        except Exception as raised:  # noqa: BLE001 - it is the item's failure
-            error = raised
-        except BaseException as raised:
-            self._run.collector.take()
-            self._stop(type(raised))
-            raise
-        finally:
-            self._is_in_item = False
-        self._flush(self._run.collect(item, error))
-
-    def _stop(self, kind: type[BaseException]) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            self._run.stop("interrupted", "the run was interrupted")
-        else:
-            self._run.stop("caller", f"{kind.__name__} was raised in the block")
-
-    def _flush(self, chunks: list[Chunk]) -> None:
-        try:
-            with deferred_interrupts():
-                for chunk in chunks:
-                    if self._run.abort is None:
-                        self._run.flush(chunk)
-                if not chunks and self._run.is_busy:
-                    self._run.advance()
-        except BaseException as raised:
-            self._stop(type(raised))
-            raise
-        for _ in self._run.take_reports():
-            pass
-
-
-def create_engine_for(url: URL | str) -> Engine:
-    """An engine for a database URL: psycopg for PostgreSQL, foreign keys enforced on SQLite, no values in errors.
-
-    Raises:
-        ConfigurationError: The URL is malformed, or its driver is not installed. The text holds no password.
-    """
-    try:
-        parsed = make_url(url)
-        if parsed.drivername in {"postgres", "postgresql"}:
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if "@" in (parsed.host or ""):
-            raise ValueError  # what stands before it is the rest of a password, and would be told as part of the host
-        engine = sqlalchemy.create_engine(parsed, hide_parameters=True)
-    except (ImportError, sqlalchemy_errors.NoSuchModuleError):
-        hint = "; install batchwrite[binary]" if parsed.get_backend_name() == "postgresql" else ""
-        raise ConfigurationError(f"no driver for {parsed.drivername} can be loaded{hint}") from None
-    except (sqlalchemy_errors.ArgumentError, ValueError, TypeError, AttributeError):
-        # The parser's own text may quote the URL, and with it the password.
-        form = "dialect://user:password@host:port/database, with @, : and / of a password written %40, %3A and %2F"
-        raise ConfigurationError(f"this is no database URL of the form {form}") from None
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _enforce_foreign_keys)
-    return engine
-
-
-def _enforce_foreign_keys(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA foreign_keys=ON")
-
-
-# Looking after the chunks on their way takes some 10 us: nothing among so many items, and soon enough for the database.
-_ITEMS_BETWEEN_PAUSES = 250
-
-
-class _SourceStopped(Exception):
-    """Reading the input raised."""
-
-
-_NOT_AT_ONCE = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    def _store(self) -> SqlLedger:
+        assert self._ledger is not None  # noqa: S101 - whoever calls this has seen it
+        return SqlLedger(self._ledger, self._sink.read)
 
 
 def _replaying(collector: Collector, map_item: MapFunction[Item]) -> Callable[[Item], None]:
@@ -420,94 +313,3 @@ def _replaying(collector: Collector, map_item: MapFunction[Item]) -> Callable[[I
             collector.record(item, map_item)
 
     return replay
-
-
-def _check_map(map_item: object) -> None:
-    if not callable(map_item):
-        raise ConfigurationError("map must be a function of an item and a collector")
-    called = map_item if inspect.isroutine(map_item) else type(map_item).__call__
-    if any(is_later(called) for is_later in _NOT_AT_ONCE):
-        raise ConfigurationError("map must be a plain function: calling this one only makes a coroutine or a generator")
-
-
-def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[ChunkReport]:
-    """Feed a run and give its reports; raise what stopped it after the last of them."""
-    stopped: BaseException | None = None
-    try:
-        for chunk in _chunks(run, items, map_item):
-            with deferred_interrupts():
-                if chunk is None:
-                    run.advance()
-                else:
-                    run.flush(chunk)
-            yield from run.take_reports()
-    except KeyboardInterrupt as error:
-        run.stop("interrupted", "the run was interrupted")
-        stopped = error
-    except _SourceStopped as error:
-        cause = error.__cause__
-        run.stop("source", f"reading the input raised {type(cause).__name__}", type(cause).__name__)
-        stopped = cause
-    except BaseException as error:
-        run.stop("caller", f"{type(error).__name__} ended the run")
-        _settle(run)
-        run.end()
-        raise
-    stopped = _settle(run, stopped) or stopped
-    run.end()
-    yield from run.take_reports()
-    if isinstance(stopped, KeyboardInterrupt):
-        raise RunInterrupted(_summary(run), result=run.result()) from stopped
-    if stopped is not None:
-        text = f"reading the input raised {type(stopped).__name__}; {_summary(run)}"
-        raise SourceError(text, result=run.result()) from stopped
-
-
-def _settle(run: Run, interrupt: BaseException | None = None) -> KeyboardInterrupt | None:
-    """Bring to its end what is on its way; the last Ctrl-C that came, if one did.
-
-    Args:
-        run: The run.
-        interrupt: The Ctrl-C that has come before, if so: the next is a second one, and not held back.
-    """
-    interrupt = interrupt if isinstance(interrupt, KeyboardInterrupt) else None
-    while run.is_busy:
-        try:
-            with deferred_interrupts() if interrupt is None else nullcontext():
-                run.settle()
-        except KeyboardInterrupt as error:
-            run.stop("interrupted", "the run was interrupted")
-            interrupt = error
-    return interrupt
-
-
-def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[Chunk | None]:
-    """Read and map items; the chunks to be flushed, each before more is read, and now and then a pause."""
-    take_in = run.take_in
-    until_pause = _ITEMS_BETWEEN_PAUSES
-    while run.abort is None:
-        while until_pause:
-            until_pause -= 1
-            try:
-                item = next(items)
-            except StopIteration:
-                yield from run.rest()
-                return
-            except Exception as error:
-                raise _SourceStopped from error
-            chunks = take_in(item, map_item)
-            if chunks:
-                break
-        else:
-            until_pause = _ITEMS_BETWEEN_PAUSES
-            if run.wants_attention:
-                yield None
-            continue
-        for chunk in chunks:
-            if run.abort is None:
-                yield chunk
-
-
-def _summary(run: Run) -> str:
-    result = run.result()
-    return f"{result.written} items written, {result.failed} failed, {result.unattempted} not attempted"

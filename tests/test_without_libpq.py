@@ -19,7 +19,7 @@ class NoLibpq:
 sys.meta_path.insert(0, NoLibpq())
 from sqlalchemy import Column, Integer, MetaData, Table
 from batchwrite import BatchWriter, ConfigurationError
-from batchwrite.writer import create_engine_for
+from batchwrite.database import create_engine_for
 
 metadata = MetaData()
 numbers = Table("numbers", metadata, Column("n", Integer, primary_key=True))

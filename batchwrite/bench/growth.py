@@ -24,7 +24,8 @@ from batchwrite.bench.rows import line_rows
 from batchwrite.bench.tables import NotWrittenError, lines_table, make_anew
 from batchwrite.bench.task import Task
 from batchwrite.bench.timing import Comparison, Measured
-from batchwrite.writer import BatchWriter, create_engine_for
+from batchwrite.database import create_engine_for
+from batchwrite.writer import BatchWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

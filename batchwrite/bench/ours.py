@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchwrite.bench.place import Place
     from batchwrite.bench.task import Task
     from batchwrite.bench.timing import Contender, Write
-    from batchwrite.writer import MapFunction
+    from batchwrite.feeding import MapFunction
 
 WORKERS = 4
 NAME = "batchwrite"

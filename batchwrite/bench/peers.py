@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, registry
 
-from batchwrite.writer import create_engine_for
+from batchwrite.database import create_engine_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Engine, MetaData, inspect, text
 
+from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
-from batchwrite.writer import create_engine_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from sqlalchemy.exc import NoSuchTableError, SAWarning, SQLAlchemyError
 from sqlalchemy.types import NullType
 
 from batchwrite.cli.errors import CommandError, WrongUsage, ending_with
+from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
 from batchwrite.faults import classify, secrets_in
-from batchwrite.writer import create_engine_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

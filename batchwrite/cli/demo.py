@@ -18,10 +18,11 @@ from batchwrite.cli.database import database_errors
 from batchwrite.cli.errors import PARTIAL_SUCCESS, CommandError, WrongUsage, ending_with
 from batchwrite.cli.render import print_summary, progress, write_stdout
 from batchwrite.cli.signals import interruption
+from batchwrite.database import create_engine_for
 from batchwrite.demo.retail import LineMapper, RetailTables, read_lines
 from batchwrite.errors import ConfigurationError
 from batchwrite.result import OutcomeStatus, Status
-from batchwrite.writer import BatchWriter, create_engine_for
+from batchwrite.writer import BatchWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

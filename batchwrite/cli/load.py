@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from batchwrite.batch import ItemStream
     from batchwrite.cli.rejects import Rejects
     from batchwrite.cli.render import Tick
     from batchwrite.result import BatchResult, ItemFailure, ItemOutcome
     from batchwrite.sources import InputFile, Record
-    from batchwrite.writer import ItemStream
 
 _JSON_SUFFIXES = {".jsonl", ".ndjson", ".jsonlines", ".json"}
 _TAB_SUFFIXES = {".tsv", ".tab"}

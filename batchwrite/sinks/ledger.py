@@ -9,6 +9,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.ledger import BookRows, Entry
+from batchwrite.letters import Letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ class Ledger:
         prefix: What the names of its tables begin with.
 
     Attributes:
-        metadata: The tables, for migrations: `<prefix>chunks`.
+        metadata: The tables, for migrations: `<prefix>chunks` and `<prefix>dead_letters`.
     """
 
     def __init__(self, *, schema: str | None = None, prefix: str = "batchwrite_") -> None:
@@ -51,6 +52,24 @@ class Ledger:
             Column("skipped", Integer, nullable=False),
             Column("failures", _LONG_TEXT, nullable=False),
             Column("written_at", DateTime(timezone=True), server_default=func.current_timestamp()),
+        )
+        self.dead_letters = Table(
+            f"{prefix}dead_letters",
+            self.metadata,
+            Column("run_id", String(MOST_OF_A_RUN_ID), primary_key=True),
+            Column("item_index", BigInteger, primary_key=True, autoincrement=False),
+            Column("attempt", Integer, primary_key=True, autoincrement=False),
+            Column("item", _LONG_TEXT, nullable=False),
+            Column("stage", String(20), nullable=False),
+            Column("error_type", String(200), nullable=False),
+            Column("message", Text, nullable=False),
+            Column("sqlstate", String(100)),
+            Column("table_name", Text),
+            Column("column_name", Text),
+            Column("constraint_name", Text),
+            Column("detail", _LONG_TEXT),
+            Column("failed_at", DateTime(timezone=True), server_default=func.current_timestamp()),
+            Column("landed_at", DateTime(timezone=True)),
         )
 
     def create(self, engine: Engine) -> None:
@@ -85,7 +104,7 @@ class SqlLedger:
     """
 
     def __init__(self, ledger: Ledger, read: Callable[[Select[Any]], Sequence[Mapping[str, Any]]]) -> None:
-        self._chunks = ledger.chunks
+        self._chunks, self._letters = ledger.chunks, ledger.dead_letters
         self._read = read
 
     def entries(self, run_id: str) -> Iterator[Entry]:
@@ -109,3 +128,27 @@ class SqlLedger:
     def rows_of(self, entry: Entry) -> BookRows:
         """As `LedgerStore.rows_of`."""
         return BookRows(self._chunks, [entry.row()])
+
+    def rows_of_letters(self, letters: Sequence[Letter]) -> BookRows:
+        """As `LedgerStore.rows_of_letters`."""
+        return BookRows(self._letters, [letter.row() for letter in letters])
+
+    def letters(self, run_id: str) -> Iterator[Letter]:
+        """The letters of a run whose items have not landed, the last of each item, in the items' order.
+
+        Raises:
+            FlushFailed: They cannot be read.
+        """
+        table, last = self._letters, -1
+        own = table.alias("own")
+        attempts = select(func.max(own.c.attempt)).where(
+            own.c.run_id == table.c.run_id, own.c.item_index == table.c.item_index
+        )
+        while True:
+            wanted = (table.c.run_id == run_id) & (table.c.item_index > last) & table.c.landed_at.is_(None)
+            query = select(table).where(wanted, table.c.attempt == attempts.scalar_subquery())
+            rows = self._read(query.order_by(table.c.item_index).limit(_PAGE))
+            yield from map(Letter.from_row, rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1]["item_index"]

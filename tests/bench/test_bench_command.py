@@ -11,8 +11,8 @@ from batchwrite.bench.place import SCHEMA
 from batchwrite.bench.server import throwaway_server
 from batchwrite.bench.workloads import CLEAN, COLLECT, WORKLOADS
 from batchwrite.cli.app import cli
+from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
-from batchwrite.writer import create_engine_for
 
 
 @pytest.fixture
