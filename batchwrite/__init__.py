@@ -3,6 +3,7 @@
 import logging
 
 from batchwrite.batch import Batch, ItemStream
+from batchwrite.bookkeeping import IdempotencyKey
 from batchwrite.collector import Collector
 from batchwrite.errors import (
     BatchFailed,
@@ -49,6 +50,7 @@ __all__ = [
     "FailureReason",
     "Fault",
     "FaultKind",
+    "IdempotencyKey",
     "ItemFailure",
     "ItemOutcome",
     "ItemRefused",

@@ -10,7 +10,7 @@ from batchwrite.recorded import Recorded
 from batchwrite.size import row_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from batchwrite.result import ItemFailure
     from batchwrite.write import AnyShape, Write
@@ -47,6 +47,10 @@ class ChunkLimits:
             raise ConfigurationError("a chunk's bound of seconds must be above 0, or None")
 
 
+DUPLICATE = "duplicate"
+"""Why an item is skipped whose idempotency key has been seen before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """An item left out on purpose."""
@@ -64,6 +68,8 @@ class Chunk:
         items: The items.
         writes: The writes of each.
         verdicts: What mapping has already decided, by position in the chunk: these items are not flushed.
+        keys: The idempotency key of each item, `None` for one that has none; nothing where items have no keys. In a
+            chunk all are different.
     """
 
     number: int
@@ -71,6 +77,7 @@ class Chunk:
     items: Sequence[Any] = field(repr=False)
     writes: Recorded = field(repr=False)
     verdicts: Mapping[int, ItemFailure | Skipped] = field(repr=False, default_factory=dict)
+    keys: Sequence[str | None] = field(repr=False, default=())
 
     def __len__(self) -> int:
         return len(self.items)
@@ -87,7 +94,17 @@ class Chunk:
             items=self.items[start:stop],
             writes=self.writes[start:stop],
             verdicts={place - start: verdict for place, verdict in self.verdicts.items() if start <= place < stop},
+            keys=self.keys[start:stop],
         )
+
+    def without(self, keys: Collection[str]) -> Chunk:
+        """The chunk with the items that have one of some keys left out as duplicates."""
+        duplicates = {
+            place: Skipped(DUPLICATE)
+            for place, key in enumerate(self.keys)
+            if key in keys and place not in self.verdicts
+        }
+        return replace(self, verdicts={**self.verdicts, **duplicates}) if duplicates else self
 
     def to_flush(self) -> tuple[Sequence[int], Recorded]:
         """Positions of the items to be flushed, and their writes."""
@@ -104,9 +121,12 @@ class ChunkBuilder:
         limits: The bounds.
         clock: Seconds that only go up, e.g. `time.monotonic`.
         first_index: Position of the first item in the input.
+        is_keyed: Whether items have idempotency keys: each is given by `set_key` before the item is added.
     """
 
-    def __init__(self, limits: ChunkLimits, clock: Callable[[], float], first_index: int = 0) -> None:
+    def __init__(
+        self, limits: ChunkLimits, clock: Callable[[], float], first_index: int = 0, *, is_keyed: bool = False
+    ) -> None:
         self._limits = limits
         self._clock = clock
         self._number = 0
@@ -115,9 +135,16 @@ class ChunkBuilder:
         self._shapes: list[AnyShape | None] = []
         self._recorded: list[Any] = []
         self._verdicts: dict[int, ItemFailure | Skipped] = {}
+        self._keys: dict[str | int, str | None] | None = {} if is_keyed else None
+        self._key: str | None = None
         self._rows = 0
         self._bytes = 0
         self._deadline = 0.0
+
+    def set_key(self, key: str | None) -> list[Chunk]:
+        """The idempotency key of the item to come; the chunk so far, where it has an item with the same."""
+        self._key = key
+        return self.cut() if self._keys and key in self._keys else []
 
     def add(self, item: Any, writes: list[Write], verdict: ItemFailure | Skipped | None = None) -> list[Chunk]:
         """Take one mapped item; the chunks that are complete now, in order: none, one, or two.
@@ -168,6 +195,9 @@ class ChunkBuilder:
             self._deadline = self._clock() + limits.seconds
         if verdict is not None:
             self._verdicts[len(items)] = verdict
+        if self._keys is not None:
+            self._keys[len(items) if self._key is None else self._key] = self._key  # one without a key has a number
+            self._key = None
         items.append(item)
         self._shapes.append(shape)
         self._recorded.append(recorded)
@@ -191,7 +221,10 @@ class ChunkBuilder:
             items=self._items,
             writes=Recorded(self._shapes, self._recorded),
             verdicts=self._verdicts,
+            keys=tuple(self._keys.values()) if self._keys else (),
         )
+        if self._keys:
+            self._keys = {}
         self._number += 1
         self._first_index += len(self._items)
         self._items = []

@@ -16,6 +16,7 @@ from batchwrite.chunk import Chunk, ChunkBuilder, Skipped
 from batchwrite.collector import Collector
 from batchwrite.errors import ItemRefused
 from batchwrite.flusher import Flusher
+from batchwrite.ledger import key_text
 from batchwrite.plan import in_order
 from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
 
@@ -54,7 +55,7 @@ class Run:
         self._clock = clock
         self._started = clock()
         self._ended: float | None = None
-        self._builder = ChunkBuilder(settings.limits, clock, resumed)
+        self._builder = ChunkBuilder(settings.limits, clock, resumed, is_keyed=settings.key is not None)
         self._flusher = Flusher(sink, settings, bookkeeper, on_report)
         self._run_id = bookkeeper.run_id if bookkeeper else None
         self._resumed = resumed
@@ -102,6 +103,22 @@ class Run:
         Returns:
             The chunks that are to be flushed now, in order.
         """
+        if self._settings.key is not None:
+            return self._take_in_keyed(item, map_item, self._settings.key)
+        return self._take_in(item, map_item)
+
+    def _take_in_keyed(
+        self, item: Any, map_item: Callable[[Any, Collector], object], key_of: Callable[[Any], Any]
+    ) -> list[Chunk]:
+        try:
+            chunks = self._builder.set_key(key_text(key_of(item)))
+        except Exception as error:  # noqa: BLE001 - it is the item's failure
+            self.received += 1
+            return self._collect_undone(item, None, error)
+        self._ready.extend(chunks)
+        return chunks + self._take_in(item, map_item)
+
+    def _take_in(self, item: Any, map_item: Callable[[Any, Collector], object]) -> list[Chunk]:
         self.received += 1
         try:
             shape, recorded, skip_reason = self._record(item, map_item)
@@ -129,7 +146,14 @@ class Run:
         writes, skip_reason = self.collector.take()
         if error is not None:
             return self._collect_undone(item, None, error)
-        return self._collect(item, writes, skip_reason)
+        chunks: list[Chunk] = []
+        if self._settings.key is not None:
+            try:
+                chunks = self._builder.set_key(key_text(self._settings.key(item)))
+            except Exception as raised:  # noqa: BLE001 - it is the item's failure
+                return self._collect_undone(item, None, raised)
+            self._ready.extend(chunks)
+        return chunks + self._collect(item, writes, skip_reason)
 
     def _collect(self, item: Any, writes: list[Write], skip_reason: str | None) -> list[Chunk]:
         if skip_reason is not None or not writes:

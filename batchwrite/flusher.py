@@ -44,19 +44,35 @@ class _Flight:
         is_behind: Whether that attempt began before all chunks before this one were settled: what it is refused for
             may be mended by one of those, so that only a second attempt tells.
         is_in_doubt: Whether an attempt before may have been committed.
+        is_looked_up: Whether duplicates have been left out, as far as items have idempotency keys.
         losses: How often the connection was lost while it was written.
         cancellations: How often the server has cancelled a statement of it.
     """
 
-    __slots__ = ("cancellations", "chunk", "is_behind", "is_in_doubt", "items", "losses", "pending", "positions")
+    __slots__ = (
+        "cancellations",
+        "chunk",
+        "is_behind",
+        "is_in_doubt",
+        "is_looked_up",
+        "items",
+        "losses",
+        "pending",
+        "positions",
+    )
 
     def __init__(self, chunk: Chunk) -> None:
-        self.chunk = chunk
-        self.positions, self.items = chunk.to_flush()
+        self.take(chunk)
+        self.is_looked_up = not chunk.keys
         self.pending: PendingWrite | None = None
         self.is_behind = False
         self.is_in_doubt = False
         self.losses = self.cancellations = 0
+
+    def take(self, chunk: Chunk) -> None:
+        """Flush this chunk."""
+        self.chunk = chunk
+        self.positions, self.items = chunk.to_flush()
 
     @property
     def is_to_split(self) -> bool:
@@ -232,7 +248,7 @@ class Flusher:
     def _begin(self, flight: _Flight) -> bool:
         """Begin an attempt that goes on by itself; false where there can be none, or not yet."""
         others = [other.pending for other in self._flights if other is not flight]
-        if not flight.items or None in others:
+        if None in others or not self._can_look_up(flight) or not flight.items:
             return False
         may_commit = not others and (self._settings.policy.most is None or not flight.chunk.verdicts)
         flight.pending = self._sink.begin(
@@ -311,6 +327,7 @@ class Flusher:
         except FlushFailed as error:
             fault = error.fault
             flight.is_in_doubt |= fault.kind is FaultKind.IN_DOUBT or fault.is_booked
+            flight.is_looked_up = not flight.chunk.keys  # others may have landed by then
             flight.losses += fault.kind is FaultKind.LOST and not fault.is_unrelated
             flight.cancellations += fault.is_cancelled and not fault.is_unrelated
             raise
@@ -340,7 +357,22 @@ class Flusher:
             self._sink.write([], lambda _refused: rows)
         return report
 
+    def _can_look_up(self, flight: _Flight) -> bool:
+        """Leave duplicates out, if that can be done now; if not, it is done in the chunk's turn."""
+        try:
+            self._look_up(flight)
+        except FlushFailed:
+            return False
+        return True
+
+    def _look_up(self, flight: _Flight) -> None:
+        """Leave out the items whose idempotency keys have landed before."""
+        if not flight.is_looked_up and self._bookkeeper is not None:
+            flight.take(self._bookkeeper.without_duplicates(flight.chunk))
+            flight.is_looked_up = True
+
     def _written(self, flight: _Flight) -> ChunkReport:
+        self._look_up(flight)
         chunk = flight.chunk
         end = self._report(flight, ()).reached
         if end < len(chunk):  # mapping alone has ended the run

@@ -15,6 +15,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from batchwrite import item_json
 from batchwrite.attributes import attributes_of
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.result import ItemFailure, Stage
@@ -34,6 +35,8 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _STANDARD = frozenset({"datetime", "decimal", "fractions", "uuid", "zoneinfo", "ipaddress", "pathlib"})
 
 _MOST_LEVELS = 10
+
+_MOST_OF_A_KEY = 128
 
 
 class BookRows(NamedTuple):
@@ -144,6 +147,16 @@ class LedgerStore(Protocol):
     def rows_of_letters(self, letters: Sequence[Letter]) -> BookRows:
         """What has to be written to keep dead letters."""
 
+    def rows_of_keys(self, scope: str, keys: Sequence[str], run_id: str) -> BookRows:
+        """What has to be written to know idempotency keys again."""
+
+    def seen(self, scope: str, keys: Sequence[str]) -> AbstractSet[str]:
+        """Those of some idempotency keys whose items have landed.
+
+        Raises:
+            FlushFailed: They cannot be read.
+        """
+
 
 class Bookkeeper:
     """Keeps the books of one run.
@@ -152,12 +165,25 @@ class Bookkeeper:
         store: Where entries are kept.
         run_id: The run.
         dead_letters: What makes letters of the run's failures, if they are to be kept with the entries.
+        key_scope: What idempotency keys belong to: equal keys of two scopes are two keys.
     """
 
-    def __init__(self, store: LedgerStore, run_id: str, dead_letters: DeadLetters | None = None) -> None:
+    def __init__(
+        self, store: LedgerStore, run_id: str, dead_letters: DeadLetters | None = None, key_scope: str = ""
+    ) -> None:
         self._store = store
         self._dead_letters = dead_letters
+        self._key_scope = key_scope
         self.run_id = run_id
+
+    def without_duplicates(self, chunk: Chunk) -> Chunk:
+        """A chunk with the items left out whose idempotency keys have landed before.
+
+        Raises:
+            FlushFailed: They cannot be looked up.
+        """
+        keys = [key for place, key in enumerate(chunk.keys) if key is not None and place not in chunk.verdicts]
+        return chunk.without(self._store.seen(self._key_scope, keys)) if keys else chunk
 
     def rows(self, report: ChunkReport) -> Sequence[BookRows]:
         """What has to be written with a chunk of which this is to be reported."""
@@ -165,6 +191,13 @@ class Bookkeeper:
         if self._dead_letters is not None:
             letters = [self._dead_letters.letter(self.run_id, failure) for failure in report.failures.values()]
             rows.append(self._store.rows_of_letters(letters))
+        landed = [
+            key
+            for place, key in enumerate(report.chunk.keys[: report.reached])
+            if key is not None and place not in report.failures and place not in report.chunk.verdicts
+        ]
+        if landed:
+            rows.append(self._store.rows_of_keys(self._key_scope, landed, self.run_id))
         return rows
 
     def find(self, chunk: Chunk) -> ChunkReport | None:
@@ -188,6 +221,20 @@ class Bookkeeper:
 def _other_items(run_id: str, first_item: int) -> Fault:
     text = f"run {run_id!r} has written other items from item {first_item} on: another run needs another run_id"
     return Fault(kind=FaultKind.FATAL, error_type="LedgerMismatch", message=text)
+
+
+def key_text(key: Any) -> str | None:
+    """An idempotency key as the ledger holds it: equal keys of equal types have equal texts of at most 128 characters.
+
+    Raises:
+        ValueError: It cannot be told apart from others.
+    """
+    if key is None:
+        return None
+    text = item_json.encode(key)
+    if len(text) > _MOST_OF_A_KEY:
+        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+    return text
 
 
 def fingerprint(items: Iterable[Any]) -> str:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from batchwrite.chunk import ChunkLimits
 from batchwrite.errors import ConfigurationError
 from batchwrite.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# More connections than this keep no database busier.
+_MOST_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +47,29 @@ class FailurePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """What a writer hands to each of its runs."""
+    """What a writer hands to each of its runs.
+
+    Attributes:
+        limits: Bounds of a chunk.
+        policy: When failures end a run.
+        retry: When a chunk is tried again.
+        keep_failures: Most failures that a result holds.
+        workers: Most chunks on their way.
+        key: Gives the idempotency key of an item, or `None` for an item that has none.
+    """
 
     limits: ChunkLimits = field(default_factory=ChunkLimits)
     policy: FailurePolicy = field(default_factory=FailurePolicy)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     keep_failures: int = 1_000
     workers: int = 1
+    key: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.retry, RetryPolicy):
+            raise ConfigurationError(f"retry must be a RetryPolicy, not a {type(self.retry).__name__}")
+        workers = self.workers
+        if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= _MOST_WORKERS:
+            raise ConfigurationError(f"workers must be a whole number from 0 to {_MOST_WORKERS}")
+        if self.keep_failures < 0:
+            raise ConfigurationError("keep_failures must be at least 0")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import builtins
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from batchwrite.batch import Batch, ItemStream
+from batchwrite.bookkeeping import Books, IdempotencyKey
 from batchwrite.chunk import ChunkLimits
 from batchwrite.collector import Collector
 from batchwrite.database import create_engine_for
@@ -21,13 +20,10 @@ from batchwrite.engine import Run
 from batchwrite.errors import ConfigurationError
 from batchwrite.faults import FlushFailed
 from batchwrite.feeding import check_map, reports_of
-from batchwrite.ledger import Bookkeeper
-from batchwrite.letters import DeadLetterFile, DeadLetters, ReadLetter
 from batchwrite.resume import behind
 from batchwrite.retry import RetryPolicy
 from batchwrite.settings import FailurePolicy, RunSettings
 from batchwrite.sinks.choose import sink_for
-from batchwrite.sinks.ledger import MOST_OF_A_RUN_ID, Ledger, SqlLedger
 from batchwrite.sinks.options import SinkOptions
 
 if TYPE_CHECKING:
@@ -35,12 +31,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batchwrite.feeding import MapFunction
-    from batchwrite.letters import Letter
+    from batchwrite.ledger import Bookkeeper
+    from batchwrite.letters import DeadLetters, ReadLetter
     from batchwrite.result import BatchResult
+    from batchwrite.sinks.ledger import Ledger
     from batchwrite.sinks.options import Classify
-
-# More connections than this keep no database busier.
-_MOST_WORKERS = 64
 
 Item = TypeVar("Item")
 
@@ -70,6 +65,9 @@ class BatchWriter:
             With it a COMMIT without an answer is looked up, and a run can be started again by its `run_id`.
         dead_letters: Where failed items are kept to be looked at and written again by `retry`: `DeadLetters` in a
             table of the ledger, `DeadLetterFile` in a file.
+        key: A function that gives an item's idempotency key, or an `IdempotencyKey` with a scope and a retention. An
+            item whose key has landed before, in this run or another, is skipped with the reason `duplicate`; needs a
+            ledger. Costs a look-up a chunk, of one round trip for each 500 keys.
         chunk_timeout: Longest time, in seconds, that one attempt to write a chunk may take, COMMIT included; then its
             connection is shut down, which is a lost one like any other. `None` for no such bound. For databases that
             are reached through a socket.
@@ -101,6 +99,7 @@ class BatchWriter:
         workers: int = 1,
         ledger: Ledger | None = None,
         dead_letters: DeadLetters | None = None,
+        key: IdempotencyKey | Callable[[Any], object] | None = None,
         chunk_timeout: float | None = None,
         classify: Classify | None = None,
     ) -> None:
@@ -110,26 +109,14 @@ class BatchWriter:
             if max_failures:
                 raise ConfigurationError('on_failure="stop" ends a run at the first failure: leave max_failures out')
             max_failures = 0
-        if retry is not None and not isinstance(retry, RetryPolicy):
-            raise ConfigurationError(f"retry must be a RetryPolicy, not a {type(retry).__name__}")
-        if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= _MOST_WORKERS:
-            raise ConfigurationError(f"workers must be a whole number from 0 to {_MOST_WORKERS}")
-        if ledger is not None and not isinstance(ledger, Ledger):
-            raise ConfigurationError(f"ledger must be a Ledger, not a {type(ledger).__name__}")
-        if dead_letters is not None and not isinstance(dead_letters, DeadLetters):
-            raise ConfigurationError(f"dead_letters must be DeadLetters, not a {type(dead_letters).__name__}")
-        if dead_letters is not None and ledger is None and not isinstance(dead_letters, DeadLetterFile):
-            raise ConfigurationError(
-                "DeadLetters are kept in a table of the ledger: ledger=Ledger(), or a DeadLetterFile"
-            )
-        if keep_failures < 0:
-            raise ConfigurationError("keep_failures must be at least 0")
+        identity = IdempotencyKey(of=key) if key is not None and not isinstance(key, IdempotencyKey) else key
         self._settings = RunSettings(
             limits=ChunkLimits(items=chunk_size, rows=chunk_rows, bytes=chunk_bytes, seconds=chunk_seconds),
             policy=FailurePolicy(most=max_failures, ratio=max_failure_ratio),
-            retry=retry or RetryPolicy(),
+            retry=RetryPolicy() if retry is None else retry,
             keep_failures=keep_failures,
             workers=workers,
+            key=identity.of if identity else None,
         )
         options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify)
         if isinstance(database, Engine):
@@ -138,9 +125,7 @@ class BatchWriter:
             self._sink = sink_for(create_engine_for(database), owns_engine=True, options=options)
         else:
             raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
-        self._ledger = ledger
-        self._dead_letters = dead_letters
-        self._has_ledger = False  # whether its tables are known to be there
+        self._books = Books(self._sink, ledger, dead_letters, identity)
 
     def __enter__(self) -> Self:
         return self
@@ -220,7 +205,7 @@ class BatchWriter:
 
         Use it as a context manager: leaving the block flushes the rest, unless by an exception.
         """
-        return Batch(self._new_run(self._bookkeeper(None)))
+        return Batch(self._new_run(self._books.bookkeeper(None)))
 
     def retry(self, run_id: str, map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
         """Write the failed items of a run again; those that land leave the dead letters.
@@ -238,45 +223,31 @@ class BatchWriter:
             RunInterrupted: Ctrl-C; likewise.
         """
         check_map(map)
-        box, ledger = self._dead_letters, self._ledger
-        if box is None:
-            raise ConfigurationError("this writer keeps no dead letters: BatchWriter(…, dead_letters=…)")
+        letters, table = self._books.letters(run_id), self._books.letters_table
+        read = self._books.dead_letters.read if self._books.dead_letters else None
 
-        def map_letter(read: ReadLetter, out: Collector) -> None:
-            map(read.item, out)
-            if ledger is not None and not isinstance(box, DeadLetterFile):
-                letter = read.letter
+        def map_letter(each: ReadLetter, out: Collector) -> None:
+            map(each.item, out)
+            if table is not None:
+                letter = each.letter
                 key = {"run_id": letter.run_id, "item_index": letter.item_index, "attempt": letter.attempt}
-                out.update(ledger.dead_letters, key, landed_at=datetime.now(UTC))
+                out.update(table, key, landed_at=datetime.now(UTC))
 
-        bookkeeper = self._bookkeeper(None)
-        if isinstance(box, DeadLetterFile):
-            letters: Iterable[Letter] = box.letters(run_id)
-        else:
-            letters = self._store().letters(run_id)
-        run = self._new_run(bookkeeper)
-        for _ in reports_of(run, builtins.map(box.read, letters), map_letter):
+        run = self._new_run(self._books.bookkeeper(None))
+        for _ in reports_of(run, (read(letter) for letter in letters if read), map_letter):
             pass
         return run.result()
 
     def _new_run(self, bookkeeper: Bookkeeper | None, resumed: int = 0) -> Run:
-        file = self._dead_letters if isinstance(self._dead_letters, DeadLetterFile) else None
-        run_id = bookkeeper.run_id if bookkeeper else uuid4().hex
-        return Run(
-            self._sink,
-            self._settings,
-            time.monotonic,
-            bookkeeper,
-            resumed,
-            None if file is None else partial(file.keep, run_id),
-        )
+        listener = self._books.listener(bookkeeper.run_id if bookkeeper else uuid4().hex)
+        return Run(self._sink, self._settings, time.monotonic, bookkeeper, resumed, listener)
 
     def _started(
         self, items: Iterable[Item], map_item: MapFunction[Item], run_id: str | None, *, replay_map: bool
     ) -> tuple[Run, Iterator[Item]]:
         """A run, and what is left to it of the input."""
         check_map(map_item)
-        bookkeeper = self._bookkeeper(run_id)
+        bookkeeper = self._books.bookkeeper(run_id)
         if bookkeeper is None or run_id is None:
             return self._new_run(bookkeeper), iter(items)
         try:
@@ -288,23 +259,6 @@ class BatchWriter:
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
         left, resumed = behind(entries, items, replay)
         return self._new_run(bookkeeper, resumed), left
-
-    def _bookkeeper(self, run_id: str | None) -> Bookkeeper | None:
-        if self._ledger is None:
-            if run_id is not None:
-                raise ConfigurationError("a run_id needs a ledger: BatchWriter(…, ledger=Ledger())")
-            return None
-        if run_id is not None and not (isinstance(run_id, str) and 0 < len(run_id) <= MOST_OF_A_RUN_ID):
-            raise ConfigurationError(f"a run_id is a text of 1 to {MOST_OF_A_RUN_ID} characters")
-        if not self._has_ledger:
-            self._sink.require(self._ledger)
-            self._has_ledger = True
-        box = None if isinstance(self._dead_letters, DeadLetterFile) else self._dead_letters
-        return Bookkeeper(self._store(), run_id or uuid4().hex, box)
-
-    def _store(self) -> SqlLedger:
-        assert self._ledger is not None  # noqa: S101 - whoever calls this has seen it
-        return SqlLedger(self._ledger, self._sink.read)
 
 
 def _replaying(collector: Collector, map_item: MapFunction[Item]) -> Callable[[Item], None]:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, Text, func, inspect, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    inspect,
+    select,
+)
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
 
 from batchwrite.errors import ConfigurationError
@@ -13,6 +27,7 @@ from batchwrite.letters import Letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from sqlalchemy import Engine, Select
 
@@ -21,6 +36,9 @@ _PAGE = 500
 
 MOST_OF_A_RUN_ID = 200
 """Most characters of a run's name."""
+
+MOST_OF_A_SCOPE = 100
+"""Most characters of the scope of idempotency keys."""
 _LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 
 
@@ -35,7 +53,7 @@ class Ledger:
         prefix: What the names of its tables begin with.
 
     Attributes:
-        metadata: The tables, for migrations: `<prefix>chunks` and `<prefix>dead_letters`.
+        metadata: The tables, for migrations: `<prefix>chunks`, `<prefix>dead_letters`, `<prefix>keys`.
     """
 
     def __init__(self, *, schema: str | None = None, prefix: str = "batchwrite_") -> None:
@@ -72,6 +90,15 @@ class Ledger:
             Column("landed_at", DateTime(timezone=True)),
         )
 
+        self.keys = Table(
+            f"{prefix}keys",
+            self.metadata,
+            Column("scope", String(MOST_OF_A_SCOPE), primary_key=True),
+            Column("item_key", String(128), primary_key=True),
+            Column("run_id", String(MOST_OF_A_RUN_ID), nullable=False),
+            Column("landed_at", DateTime(timezone=True), nullable=False, server_default=func.current_timestamp()),
+        )
+
     def create(self, engine: Engine) -> None:
         """Make the tables that are not there yet; the schema must exist.
 
@@ -79,6 +106,23 @@ class Ledger:
             sqlalchemy.exc.SQLAlchemyError: The database refuses.
         """
         self.metadata.create_all(engine)
+
+    def forget_keys(self, engine: Engine, *, scope: str = "", older_than: timedelta) -> int:
+        """Forget idempotency keys: items that have them are no duplicates any more.
+
+        Args:
+            engine: The database.
+            scope: The keys' scope.
+            older_than: How long ago the items have landed, at least.
+
+        Returns:
+            How many are forgotten.
+        """
+        keys = self.keys
+        with engine.begin() as connection:
+            now = connection.scalar(select(func.current_timestamp()))
+            old = delete(keys).where(keys.c.scope == scope, keys.c.landed_at < _as_time(now) - older_than)
+            return connection.execute(old).rowcount
 
     def require(self, engine: Engine) -> None:
         """Make sure that the tables are there.
@@ -104,7 +148,7 @@ class SqlLedger:
     """
 
     def __init__(self, ledger: Ledger, read: Callable[[Select[Any]], Sequence[Mapping[str, Any]]]) -> None:
-        self._chunks, self._letters = ledger.chunks, ledger.dead_letters
+        self._chunks, self._letters, self._keys = ledger.chunks, ledger.dead_letters, ledger.keys
         self._read = read
 
     def entries(self, run_id: str) -> Iterator[Entry]:
@@ -152,3 +196,22 @@ class SqlLedger:
             if len(rows) < _PAGE:
                 return
             last = rows[-1]["item_index"]
+
+    def rows_of_keys(self, scope: str, keys: Sequence[str], run_id: str) -> BookRows:
+        """As `LedgerStore.rows_of_keys`."""
+        return BookRows(self._keys, [{"scope": scope, "item_key": key, "run_id": run_id} for key in sorted(keys)])
+
+    def seen(self, scope: str, keys: Sequence[str]) -> set[str]:
+        """As `LedgerStore.seen`."""
+        table = self._keys
+        found: set[str] = set()
+        for start in range(0, len(keys), _PAGE):
+            wanted = table.c.item_key.in_(keys[start : start + _PAGE])
+            rows = self._read(select(table.c.item_key).where(table.c.scope == scope, wanted))
+            found.update(row["item_key"] for row in rows)
+        return found
+
+
+def _as_time(now: Any) -> datetime:
+    """The time now as the database has it, which SQLite gives as a text."""
+    return now if isinstance(now, datetime) else datetime.fromisoformat(str(now))

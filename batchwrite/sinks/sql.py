@@ -23,6 +23,7 @@ from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from sqlalchemy import Connection, Engine, Select
 
@@ -246,6 +247,10 @@ class SqlSink(SqlCatalog):
     def require(self, ledger: Ledger) -> None:
         """Make sure that a ledger's tables are there; raises as `Ledger.require`."""
         ledger.require(self._engine)
+
+    def forget_keys(self, ledger: Ledger, scope: str, older_than: timedelta) -> None:
+        """Forget old idempotency keys; see `Ledger.forget_keys`."""
+        ledger.forget_keys(self._engine, scope=scope, older_than=older_than)
 
     # ---- bulk
 
