@@ -17,7 +17,7 @@ from batchwrite.chunk import ChunkLimits
 from batchwrite.collector import Collector
 from batchwrite.database import create_engine_for
 from batchwrite.engine import Run
-from batchwrite.errors import ConfigurationError
+from batchwrite.errors import BatchWriteError, ConfigurationError, SourceError
 from batchwrite.faults import FlushFailed
 from batchwrite.feeding import check_map, reports_of
 from batchwrite.resume import behind
@@ -257,7 +257,13 @@ class BatchWriter:
             run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type)
             return run, iter(())
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
-        left, resumed = behind(entries, items, replay)
+        try:
+            left, resumed = behind(entries, items, replay)
+        except BatchWriteError:
+            raise
+        except Exception as error:
+            text = f"reading the input forward raised {type(error).__name__}; nothing was written"
+            raise SourceError(text, result=self._new_run(bookkeeper).result()) from error
         return self._new_run(bookkeeper, resumed), left
 
 

@@ -7,7 +7,9 @@ import click
 from batchwrite import __version__
 from batchwrite.cli.bench import bench
 from batchwrite.cli.demo import demo
+from batchwrite.cli.ledger import ledger
 from batchwrite.cli.load import load
+from batchwrite.cli.retry import retry
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,3 +21,5 @@ def cli() -> None:
 cli.add_command(bench)
 cli.add_command(demo)
 cli.add_command(load)
+cli.add_command(ledger)
+cli.add_command(retry)

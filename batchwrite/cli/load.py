@@ -12,12 +12,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from batchwrite.cli.database import open_database, reflect_table, sqlite_file
+from batchwrite.cli.database import database_errors, open_database, reflect_table, sqlite_file
 from batchwrite.cli.errors import PARTIAL_SUCCESS, CommandError, WrongUsage, ending_with
+from batchwrite.cli.ledger import opened_ledger, schema_option
 from batchwrite.cli.rejects import described, reasons_path, rejects_at
 from batchwrite.cli.render import print_summary, progress, rate, write_stdout
+from batchwrite.cli.retry import dead_letters, load_job
 from batchwrite.cli.signals import interruption
-from batchwrite.errors import ConfigurationError, SourceError
+from batchwrite.errors import ConfigurationError, LedgerMismatch, SourceError
 from batchwrite.result import OutcomeStatus, Status
 from batchwrite.sources import DelimitedReader, InputUnreadable, JsonLinesReader, LineReader, RecordMapper, open_input
 from batchwrite.sources.files import COMPRESSION_SUFFIXES
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from batchwrite.cli.rejects import Rejects
     from batchwrite.cli.render import Tick
     from batchwrite.result import BatchResult, ItemFailure, ItemOutcome
+    from batchwrite.sinks.ledger import Ledger
     from batchwrite.sources import InputFile, Record
 
 _JSON_SUFFIXES = {".jsonl", ".ndjson", ".jsonlines", ".json"}
@@ -59,6 +62,8 @@ class LoadOptions:
     max_failures: int | None
     on_failure: Literal["continue", "stop"]
     rejects: Path | None
+    run_id: str | None
+    ledger_schema: str | None
     as_json: bool
 
     @property
@@ -151,6 +156,13 @@ class LoadOptions:
     help="Write the failed lines to PATH, as they came, and the reasons to PATH.reasons.jsonl; neither is there "
     "after a load without failures.  [default: not written]",
 )
+@click.option(
+    "--run-id",
+    metavar="NAME",
+    help="Record the load under NAME in the ledger (see `batchwrite ledger`): started again with the same NAME and "
+    "FILE, it goes on behind what is committed; failed lines are kept for `batchwrite retry`.  [default: not recorded]",
+)
+@schema_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.  [default: as text]")
 @click.pass_context
 def load(context: click.Context, /, **options: Any) -> None:
@@ -178,24 +190,56 @@ def run_load(options: LoadOptions) -> int:
         raise WrongUsage("--delimiter goes with --format csv")
     with _opened(options.file) as source, open_database(options.url) as engine:
         table = reflect_table(engine, options.table)
+        how: dict[str, Any] = {
+            "mapping": mapping,
+            "ignore": list(options.ignore),
+            "null": options.null,
+            "json": options.is_json,
+        }
+        book = _ledger(engine, options, load_job(options.table, how))
         with ending_with(WrongUsage, ConfigurationError), ending_with(CommandError, InputUnreadable):
             writer = BatchWriter(
                 engine,
                 chunk_size=options.chunk_size,
                 max_failures=options.max_failures,
                 on_failure=options.on_failure,
+                ledger=book,
+                dead_letters=dead_letters() if book else None,
             )
-            mapper = RecordMapper(
-                table, mapping=mapping, ignore=options.ignore, null=options.null, json=options.is_json
-            )
+            mapper = RecordMapper(table, **how)
             reader = _open_reader(source, options, mapper)
         with _rejects(options, reader.preamble, engine) as rejects:
             follower = _Follower(rejects)
             with interruption() as interrupted:
-                stream = writer.stream(interrupted.watch(reader), mapper)
-                with progress(f"loading {table.fullname}", total=source.size, position=lambda: source.position) as tick:
+                with (
+                    ending_with(CommandError, LedgerMismatch, SourceError),
+                    ending_with(WrongUsage, ConfigurationError),
+                ):
+                    stream = writer.stream(interrupted.watch(reader), mapper, run_id=options.run_id)
+                with _progress(table.fullname, source) as tick:
                     follower.follow(stream, tick)
     return _give(follower.explained(stream.result), follower, options, table.fullname)
+
+
+def _progress(table: str, source: InputFile) -> AbstractContextManager[Tick]:
+    return progress(f"loading {table}", total=source.size, position=lambda: source.position)
+
+
+def _ledger(engine: Engine, options: LoadOptions, job: str) -> Ledger | None:
+    """The ledger, if the load is to be recorded.
+
+    Raises:
+        CommandError: Its tables are not there.
+        WrongUsage: The run has another job.
+    """
+    if options.run_id is None:
+        return None
+    book = opened_ledger(engine, options.ledger_schema)
+    with database_errors(engine):
+        known = book.remember(engine, options.run_id, job)
+    if known != job:
+        raise WrongUsage(f"the run {options.run_id!r} has loaded with other options: take another --run-id")
+    return book
 
 
 @contextmanager
@@ -317,6 +361,8 @@ def _print(result: BatchResult, follower: _Follower, table: str, rejects: Path |
     with console.capture() as captured:
         print_summary(result, console, target=table, place=lambda failure: f"line {failure.item.line:,}")
         notes = []
+        if result.resumed:
+            notes.append(f"went on behind the {result.resumed:,} lines of earlier starts of the run")
         if result.abort and follower.next_line:
             notes.append(f"not attempted: line {follower.next_line:,} and all that follow")
         if follower.unknown_lines:

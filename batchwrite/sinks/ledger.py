@@ -16,10 +16,12 @@ from sqlalchemy import (
     Text,
     delete,
     func,
+    insert,
     inspect,
     select,
 )
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.exc import IntegrityError
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.ledger import BookRows, Entry
@@ -53,7 +55,8 @@ class Ledger:
         prefix: What the names of its tables begin with.
 
     Attributes:
-        metadata: The tables, for migrations: `<prefix>chunks`, `<prefix>dead_letters`, `<prefix>keys`.
+        metadata: The tables, for migrations: `<prefix>chunks`, `<prefix>dead_letters`, `<prefix>keys`
+            and `<prefix>runs`.
     """
 
     def __init__(self, *, schema: str | None = None, prefix: str = "batchwrite_") -> None:
@@ -90,6 +93,13 @@ class Ledger:
             Column("landed_at", DateTime(timezone=True)),
         )
 
+        self.runs = Table(
+            f"{prefix}runs",
+            self.metadata,
+            Column("run_id", String(MOST_OF_A_RUN_ID), primary_key=True),
+            Column("job", _LONG_TEXT, nullable=False),
+            Column("started_at", DateTime(timezone=True), server_default=func.current_timestamp()),
+        )
         self.keys = Table(
             f"{prefix}keys",
             self.metadata,
@@ -106,6 +116,33 @@ class Ledger:
             sqlalchemy.exc.SQLAlchemyError: The database refuses.
         """
         self.metadata.create_all(engine)
+
+    def job(self, engine: Engine, run_id: str) -> str | None:
+        """What has been remembered of a run (see `remember`), if anything has."""
+        with engine.connect() as connection:
+            job: str | None = connection.scalar(select(self.runs.c.job).where(self.runs.c.run_id == run_id))
+            return job
+
+    def remember(self, engine: Engine, run_id: str, job: str) -> str:
+        """Remember of a run what it does, so that its items can be written again in the same way.
+
+        Args:
+            engine: The database.
+            run_id: The run.
+            job: What it does, in the caller's terms.
+
+        Returns:
+            What is remembered: what has been before, if the run was started before.
+        """
+        known = self.job(engine, run_id)
+        if known is not None:
+            return known
+        try:
+            with engine.begin() as connection:
+                connection.execute(insert(self.runs), {"run_id": run_id, "job": job})
+        except IntegrityError:  # somebody else was faster
+            return self.job(engine, run_id) or job
+        return job
 
     def forget_keys(self, engine: Engine, *, scope: str = "", older_than: timedelta) -> int:
         """Forget idempotency keys: items that have them are no duplicates any more.
