@@ -82,6 +82,9 @@ class Batch:
         try:
             if kind is None:
                 self._flush(self._run.rest())
+                with deferred_interrupts():
+                    parked = self._run.parked()
+                self._flush(parked)
             else:
                 self._stop(kind)
         finally:

@@ -59,6 +59,25 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedItem:
+    """An item that is put off to the end of the run.
+
+    Attributes:
+        index: Its position in the input.
+        item: The item.
+        writes: What is to be written for it.
+        key: Its idempotency key, if it has one.
+        verdict: Set where mapping it again has already decided what becomes of it.
+    """
+
+    index: int
+    item: Any = field(repr=False)
+    writes: Sequence[Write] = field(repr=False)
+    key: str | None = None
+    verdict: ItemFailure | Skipped | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """The items of one flush, in input order.
 
@@ -70,6 +89,8 @@ class Chunk:
         verdicts: What mapping has already decided, by position in the chunk: these items are not flushed.
         keys: The idempotency key of each item, `None` for one that has none; nothing where items have no keys. In a
             chunk all are different.
+        indexes: Position in the input of each item, where they are not consecutive: then `first_index` is negative,
+            and belongs to this chunk alone.
     """
 
     number: int
@@ -78,6 +99,27 @@ class Chunk:
     writes: Recorded = field(repr=False)
     verdicts: Mapping[int, ItemFailure | Skipped] = field(repr=False, default_factory=dict)
     keys: Sequence[str | None] = field(repr=False, default=())
+    indexes: Sequence[int] = field(repr=False, default=())
+
+    @classmethod
+    def of_parked(cls, number: int, parked: Sequence[ParkedItem]) -> Chunk:
+        """A chunk of items that were put off."""
+        return cls(
+            number=number,
+            first_index=-1 - parked[0].index,
+            items=[each.item for each in parked],
+            writes=Recorded([None] * len(parked), [each.writes for each in parked]),
+            verdicts={place: each.verdict for place, each in enumerate(parked) if each.verdict is not None},
+            keys=[each.key for each in parked] if any(each.key is not None for each in parked) else (),
+            indexes=[each.index for each in parked],
+        )
+
+    def index_of(self, position: int) -> int:
+        """Position in the input of an item of the chunk."""
+        return self.indexes[position] if self.indexes else self.first_index + position
+
+    def __str__(self) -> str:
+        return f"chunk {self.number} (items {self.index_of(0)} to {self.index_of(len(self) - 1)})"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -90,11 +132,12 @@ class Chunk:
     def _part(self, start: int, stop: int) -> Chunk:
         return replace(
             self,
-            first_index=self.first_index + start,
+            first_index=-1 - self.indexes[start] if self.indexes else self.first_index + start,
             items=self.items[start:stop],
             writes=self.writes[start:stop],
             verdicts={place - start: verdict for place, verdict in self.verdicts.items() if start <= place < stop},
             keys=self.keys[start:stop],
+            indexes=self.indexes[start:stop],
         )
 
     def without(self, keys: Collection[str]) -> Chunk:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.chunk import Chunk, ChunkBuilder, Skipped
+from batchwrite.chunk import Chunk, ChunkBuilder, ParkedItem, Skipped
 from batchwrite.collector import Collector
 from batchwrite.errors import ItemRefused
 from batchwrite.flusher import Flusher
@@ -21,7 +21,7 @@ from batchwrite.plan import in_order
 from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from batchwrite.ledger import Bookkeeper
     from batchwrite.settings import RunSettings
@@ -59,6 +59,7 @@ class Run:
         self._flusher = Flusher(sink, settings, bookkeeper, on_report)
         self._run_id = bookkeeper.run_id if bookkeeper else None
         self._resumed = resumed
+        self._parked_before = 0  # of the items that earlier starts have seen, and left to this one
         self._map_failures = 0
         self._ready: deque[Chunk] = deque()  # cut, not yet given to be flushed
         self.received = 0
@@ -83,8 +84,9 @@ class Run:
     def result(self) -> BatchResult:
         """The result so far; the last one once the run has ended."""
         now = self._clock() if self._ended is None else self._ended
-        result = self._flusher.tally.result(self.received, now - self._started, self.abort)
-        return replace(result, run_id=self._run_id, resumed=self._resumed)
+        received = self.received + self._parked_before
+        result = self._flusher.tally.result(received, now - self._started, self.abort)
+        return replace(result, run_id=self._run_id, resumed=self._resumed - self._parked_before)
 
     def stop(self, reason: str, message: str, error_type: str | None = None) -> None:
         """Stop early; the first reason stays. A run that has ended stays as it is."""
@@ -182,6 +184,30 @@ class Run:
         self._ready.extend(chunks)
         return chunks
 
+    def park(self, index: int, item: Any, map_item: Callable[[Any, Collector], object]) -> None:
+        """Put off an item that an earlier start of the run has put off: it is mapped again."""
+        self._parked_before += 1
+        writes: Sequence[Write] = []
+        verdict: ItemFailure | Skipped | None = None
+        key = None
+        try:
+            key = None if self._settings.key is None else key_text(self._settings.key(item))
+            shape, recorded, skip_reason = self._record(item, map_item)
+        except Exception as error:  # noqa: BLE001 - it is the item's failure
+            verdict = _map_failure(index, item, error)
+        else:
+            writes = in_order(recorded) if shape is None else [shape.write_of(recorded)]
+            if skip_reason is not None or not writes:
+                verdict = Skipped("nothing to write" if skip_reason is None else skip_reason)
+        self._flusher.park(ParkedItem(index=index, item=item, writes=writes, key=key, verdict=verdict))
+
+    def parked(self) -> list[Chunk]:
+        """The items that were put off, once all others are settled; to be flushed, in order."""
+        self._flusher.settle_all()
+        chunks = [] if self.abort is not None else self._flusher.take_parked(self.received, self._settings.limits.items)
+        self._ready.extend(chunks)
+        return chunks
+
     # ---- flushing
 
     def flush(self, chunk: Chunk) -> None:
@@ -211,6 +237,7 @@ class Run:
     def end(self) -> None:
         """End the run: what was not given to be flushed stays unattempted."""
         self.rest()
+        self._ready.extend(self._flusher.take_parked(self.received, self._settings.limits.items))
         while self._ready:
             self._flusher.leave(self._ready.popleft())
         self._flusher.end()

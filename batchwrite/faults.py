@@ -78,6 +78,11 @@ class Fault:
         return self.sqlstate in _UNIQUE
 
     @property
+    def misses_parent(self) -> bool:
+        """Whether a foreign key has no matching row."""
+        return self.sqlstate in _FOREIGN_KEY
+
+    @property
     def is_cancelled(self) -> bool:
         """Whether the server has cancelled a statement, because it took too long or somebody asked for it."""
         return self.sqlstate == "57014"
@@ -177,6 +182,8 @@ _SQLITE_NAMES = {
 """Names of SQLite's primary result codes, the last byte of any code. Source: SQLite manual, result codes."""
 
 _UNIQUE = {"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"}
+
+_FOREIGN_KEY = {"23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
 
 _PLAIN_WORDS = {
     "23502": "a value is missing for a column that must have one",

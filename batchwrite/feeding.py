@@ -114,6 +114,9 @@ def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Ite
                 item = next(items)
             except StopIteration:
                 yield from run.rest()
+                with deferred_interrupts():
+                    parked = run.parked()
+                yield from parked
                 return
             except Exception as error:
                 raise _SourceStopped from error

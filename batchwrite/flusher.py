@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchwrite.attendant import Attendant
+from batchwrite.chunk import Chunk, ParkedItem
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.result import Abort, ItemFailure, Stage
 from batchwrite.tally import ChunkReport, Tally
@@ -18,13 +19,15 @@ from batchwrite.tally import ChunkReport, Tally
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from batchwrite.chunk import Chunk
     from batchwrite.ledger import Bookkeeper, Books
     from batchwrite.settings import RunSettings
     from batchwrite.sink import PendingWrite, Sink
 
 _log = logging.getLogger("batchwrite")
 
+
+# Items put off stay in memory: one that is one too many fails at once.
+_MOST_PARKED = 10_000
 
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
@@ -130,6 +133,7 @@ class Flusher:
         self._lock = threading.RLock()  # between the caller's thread and the attendant's
         self._attendant = Attendant(self)
         self._raised: BaseException | None = None  # in the attendant's thread
+        self._parked: list[ParkedItem] = []
         self._is_given_up = False  # whether the caller was interrupted while the attendant was at work
 
     @property
@@ -155,6 +159,18 @@ class Flusher:
     def leave(self, chunk: Chunk) -> None:
         """Report a chunk that nobody will flush any more."""
         self._reports.append(ChunkReport(chunk=chunk, failures={}, reached=0))
+
+    def park(self, parked: ParkedItem) -> None:
+        """Put an item off to the end of the run."""
+        self._parked.append(parked)
+
+    def take_parked(self, number: int, most: int) -> list[Chunk]:
+        """The items put off, as chunks of so many at most; those that fail again are not put off again."""
+        parked, self._parked = self._parked, []
+        return [
+            Chunk.of_parked(number + place, parked[start : start + most])
+            for place, start in enumerate(range(0, len(parked), most))
+        ]
 
     def submit(self, chunk: Chunk) -> None:
         """Begin to flush a chunk; where the sink cannot write it on the way, or is busy with others, wait.
@@ -280,6 +296,7 @@ class Flusher:
         self._flights.popleft()
         self.tally.count(report)
         self._reports.append(report)
+        self._parked += [_parked_item(report.chunk, position) for position in sorted(report.parked)]
         self._tell(report)
         self._apply_policy()
         if self.abort is not None:
@@ -305,7 +322,7 @@ class Flusher:
             if self._on_report is not None:
                 self._on_report(report)
         except Exception as error:  # noqa: BLE001 - whatever it is, the chunk is committed
-            message = f"what failed in items up to {report.chunk.first_index + report.reached} cannot be kept: {error}"
+            message = f"what failed in items up to {report.chunk.index_of(report.reached - 1)} cannot be kept: {error}"
             self.stop("dead_letters", message, type(error).__name__)
             _log.error("the run stops: %s", message, extra={"action": "abort", "kind": "dead_letters"})
 
@@ -335,10 +352,8 @@ class Flusher:
     def _split(self, flight: _Flight) -> None:
         """Write the first chunk as two: one of its items may be what costs the connection."""
         _log.warning(
-            "chunk %d (items %d to %d) has lost the connection or was cancelled %d times, and is written in halves",
-            flight.chunk.number,
-            flight.chunk.first_index,
-            flight.chunk.first_index + len(flight.chunk) - 1,
+            "%s has lost the connection or was cancelled %d times, and is written in halves",
+            flight.chunk,
             flight.losses + flight.cancellations,
             extra={"action": "isolate", "chunk": flight.chunk.number},
         )
@@ -403,12 +418,24 @@ class Flusher:
         """What is to be reported of a chunk once it is committed without the items refused."""
         chunk = flight.chunk
         failures = _map_failures(chunk)
+        parked: set[int] = set()
         for number, fault in refused:
             position = flight.positions[number]
-            failures[position] = _write_failure(chunk, position, fault)
+            if self._may_park(chunk, fault, len(parked)):
+                parked.add(position)
+            else:
+                failures[position] = _write_failure(chunk, position, fault)
         reached = self._end_of_run(chunk, failures)
         failures = {position: failure for position, failure in failures.items() if position < reached}
-        return ChunkReport(chunk=chunk, failures=failures, reached=reached)
+        return ChunkReport(
+            chunk=chunk, failures=failures, reached=reached, parked=frozenset(parked & {*range(reached)})
+        )
+
+    def _may_park(self, chunk: Chunk, fault: Fault, others: int) -> bool:
+        """Whether an item is put off: the row that it refers to may still come."""
+        is_first = not chunk.indexes
+        has_room = len(self._parked) + others < _MOST_PARKED
+        return self._settings.defer_foreign_keys and fault.misses_parent and is_first and has_room
 
     def _books_of(self, flight: _Flight) -> Books | None:
         """What is to be written with a chunk into the run's books."""
@@ -502,10 +529,8 @@ class Flusher:
 
 def _note_fallback(chunk: Chunk, fault: Fault) -> None:
     _log.info(
-        "chunk %d (items %d to %d) is written item by item: %s",
-        chunk.number,
-        chunk.first_index,
-        chunk.first_index + len(chunk) - 1,
+        "%s is written item by item: %s",
+        chunk,
         fault.message,
         extra={"action": "fallback", "chunk": chunk.number, "sqlstate": fault.sqlstate, "table": fault.table},
     )
@@ -518,7 +543,7 @@ def _map_failures(chunk: Chunk) -> dict[int, ItemFailure]:
 
 def _write_failure(chunk: Chunk, position: int, fault: Fault) -> ItemFailure:
     return ItemFailure(
-        index=chunk.first_index + position,
+        index=chunk.index_of(position),
         item=chunk.items[position],
         stage=Stage.COMMIT if fault.at_commit else Stage.WRITE,
         error_type=fault.error_type,
@@ -529,4 +554,13 @@ def _write_failure(chunk: Chunk, position: int, fault: Fault) -> ItemFailure:
         constraint=fault.constraint,
         attempts=1,
         detail=fault.detail,
+    )
+
+
+def _parked_item(chunk: Chunk, position: int) -> ParkedItem:
+    return ParkedItem(
+        index=chunk.index_of(position),
+        item=chunk.items[position],
+        writes=chunk.writes[position],
+        key=chunk.keys[position] if chunk.keys else None,
     )

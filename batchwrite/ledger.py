@@ -68,6 +68,7 @@ class Entry:
         failed: Number of items that failed.
         skipped: Number of items that were skipped.
         failures: The failures, by position in the chunk, as `_KEPT` has them.
+        parked: Positions of the items that are put off to the end of the run.
     """
 
     run_id: str
@@ -78,34 +79,38 @@ class Entry:
     failed: int
     skipped: int
     failures: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+    parked: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, run_id: str, report: ChunkReport) -> Entry:
         """The entry for a chunk of which this is to be reported once it is committed."""
-        skipped = report.skipped
         return cls(
             run_id=run_id,
             first_item=report.chunk.first_index,
             items=report.reached,
             fingerprint=fingerprint(report.chunk.items[: report.reached]),
-            written=report.reached - skipped - len(report.failures),
+            written=report.landed,
             failed=len(report.failures),
-            skipped=skipped,
+            skipped=report.skipped,
             failures={
                 position: [getattr(failure, name) for name in _KEPT] for position, failure in report.failures.items()
             },
+            parked=report.parked,
         )
 
     def report(self, chunk: Chunk) -> ChunkReport:
         """What became of the chunk that this was recorded of."""
         failures = {position: self._failure(chunk, position, kept) for position, kept in self.failures.items()}
-        return ChunkReport(chunk=chunk, failures=failures, reached=self.items, fell_back=bool(failures))
+        has_fallen_back = bool(failures or self.parked)
+        return ChunkReport(
+            chunk=chunk, failures=failures, reached=self.items, fell_back=has_fallen_back, parked=self.parked
+        )
 
     @staticmethod
     def _failure(chunk: Chunk, position: int, kept: Sequence[Any]) -> ItemFailure:
         stage, *rest = kept
         return ItemFailure(
-            index=chunk.first_index + position,
+            index=chunk.index_of(position),
             item=chunk.items[position],
             stage=Stage(stage),
             **dict(zip(_KEPT[1:], rest, strict=True)),
@@ -114,24 +119,34 @@ class Entry:
     def row(self) -> dict[str, Any]:
         """The entry as a row of the ledger."""
         kept = [[position, *each] for position, each in sorted(self.failures.items())]
-        return {each.name: getattr(self, each.name) for each in fields(self)} | {"failures": json.dumps(kept)}
+        kept += [[position] for position in sorted(self.parked)]
+        columns = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "parked"}
+        return columns | {"failures": json.dumps(kept)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Entry:
         """The entry that a row of the ledger holds."""
-        values = {each.name: row[each.name] for each in fields(cls)}
+        values = {each.name: row[each.name] for each in fields(cls) if each.name != "parked"}
         kept = {position: each for position, *each in json.loads(row["failures"])}
-        return cls(**values | {"failures": kept})
+        failures = {position: each for position, each in kept.items() if each}
+        return cls(**values | {"failures": failures}, parked=frozenset(kept.keys() - failures.keys()))
 
 
 class LedgerStore(Protocol):
     """Where entries are kept: what the engine asks of it."""
 
     def entries(self, run_id: str) -> Iterator[Entry]:
-        """The entries of a run, in order.
+        """The entries of a run, in order, those for items put off left out.
 
         Raises:
             FlushFailed: They cannot be read.
+        """
+
+    def parked_done(self, run_id: str) -> int:
+        """How many of the items that a run has put off have been decided since, from the first.
+
+        Raises:
+            FlushFailed: That cannot be read.
         """
 
     def find(self, run_id: str, first_item: int) -> Entry | None:
@@ -216,6 +231,10 @@ class Bookkeeper:
     def entries(self) -> Iterator[Entry]:
         """What earlier starts of the run have committed, in order; raises as `LedgerStore.entries`."""
         return self._store.entries(self.run_id)
+
+    def parked_done(self) -> int:
+        """As `LedgerStore.parked_done`."""
+        return self._store.parked_done(self.run_id)
 
 
 def _other_items(run_id: str, first_item: int) -> Fault:

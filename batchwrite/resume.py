@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 from batchwrite.errors import LedgerMismatch
 from batchwrite.ledger import fingerprint
@@ -25,20 +26,34 @@ class SeekableSource(Protocol[Item_co]):
         """The items from a position on, counted from 0."""
 
 
-def behind(
-    entries: Sequence[Entry], items: Iterable[Item], replay: Callable[[Item], object] | None
-) -> tuple[Iterator[Item], int]:
-    """The items that are still to be written, and how many there are before them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest(Generic[Item]):
+    """What is left of an input.
+
+    Attributes:
+        items: The items that have not been seen.
+        done: Number of the items before them.
+        parked: Those of these that were put off, with their positions.
+    """
+
+    items: Iterator[Item]
+    done: int
+    parked: Sequence[tuple[int, Item]]
+
+
+def behind(entries: Sequence[Entry], items: Iterable[Item], replay: Callable[[Item], object] | None) -> Rest[Item]:
+    """What is left of an input.
 
     Args:
         entries: What has been committed, in order.
-        items: The input from its beginning. A `SeekableSource` is asked to seek, unless there is `replay`.
+        items: The input from its beginning. A `SeekableSource` is asked to seek, unless there is `replay`, or items
+            have been put off.
         replay: Called with each item that is passed over.
 
     Raises:
         LedgerMismatch: The input is not the one that the entries were made of.
     """
-    if replay is None and entries and isinstance(items, SeekableSource):
+    if replay is None and isinstance(items, SeekableSource) and entries and not any(each.parked for each in entries):
         last = entries[-1]  # that it is the same input is told by the last chunk
         return _passed([last], iter(items.from_item(last.first_item)), None, last.first_item)
     return _passed(entries, iter(items), replay, 0)
@@ -46,7 +61,8 @@ def behind(
 
 def _passed(
     entries: Sequence[Entry], items: Iterator[Item], replay: Callable[[Item], object] | None, done: int
-) -> tuple[Iterator[Item], int]:
+) -> Rest[Item]:
+    parked: list[tuple[int, Item]] = []
     for entry in entries:
         if entry.first_item != done:
             raise LedgerMismatch(
@@ -62,5 +78,6 @@ def _passed(
         if replay is not None:
             for item in chunk:
                 replay(item)
+        parked += [(done + position, chunk[position]) for position in sorted(entry.parked)]
         done += entry.items
-    return items, done
+    return Rest(items=items, done=done, parked=parked)

@@ -55,6 +55,7 @@ class RunSettings:
         retry: When a chunk is tried again.
         keep_failures: Most failures that a result holds.
         workers: Most chunks on their way.
+        defer_foreign_keys: Whether items that miss a row that they refer to are tried once more at the end.
         key: Gives the idempotency key of an item, or `None` for an item that has none.
     """
 
@@ -63,6 +64,7 @@ class RunSettings:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     keep_failures: int = 1_000
     workers: int = 1
+    defer_foreign_keys: bool = False
     key: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ class ChunkReport:
         reached: Number of items decided; those after them were not attempted.
         is_unknown: Whether the COMMIT of all items decided got no answer.
         fell_back: Whether the items were written one by one.
+        parked: Positions of the items that are put off: they are not decided yet.
     """
 
     chunk: Chunk
@@ -42,6 +43,12 @@ class ChunkReport:
     reached: int
     is_unknown: bool = False
     fell_back: bool = False
+    parked: frozenset[int] = frozenset()
+
+    @property
+    def landed(self) -> int:
+        """Number of items that were written, or, where it is unknown, sent."""
+        return self.reached - self.skipped - len(self.failures) - len(self.parked)
 
     @property
     def skipped(self) -> int:
@@ -52,11 +59,13 @@ class ChunkReport:
         )
 
     def outcomes(self) -> Iterator[ItemOutcome]:
-        """One outcome an item, in order."""
+        """One outcome an item that is decided, in order."""
         for position, item in enumerate(self.chunk.items):
+            if position in self.parked:
+                continue
             status, failure, reason = self._outcome(position)
             yield ItemOutcome(
-                index=self.chunk.first_index + position,
+                index=self.chunk.index_of(position),
                 item=item,
                 status=status,
                 failure=failure,
@@ -92,7 +101,7 @@ class Tally:
     def count(self, report: ChunkReport) -> None:
         """Take in what became of a chunk."""
         skipped = report.skipped
-        landed = report.reached - skipped - len(report.failures)
+        landed = report.landed
         self.skipped += skipped
         self.failed += len(report.failures)
         self.write_failures += sum(position not in report.chunk.verdicts for position in report.failures)

@@ -68,6 +68,9 @@ class BatchWriter:
         key: A function that gives an item's idempotency key, or an `IdempotencyKey` with a scope and a retention. An
             item whose key has landed before, in this run or another, is skipped with the reason `duplicate`; needs a
             ledger. Costs a look-up a chunk, of one round trip for each 500 keys.
+        defer_foreign_keys: Whether an item that refers to a row which is not there is put off, and tried once more
+            after the last chunk: for inputs in which children may come before their parents. At most 10,000 items are
+            put off; they are written in their order, behind all others, and so do their outcomes come.
         chunk_timeout: Longest time, in seconds, that one attempt to write a chunk may take, COMMIT included; then its
             connection is shut down, which is a lost one like any other. `None` for no such bound. For databases that
             are reached through a socket.
@@ -100,6 +103,7 @@ class BatchWriter:
         ledger: Ledger | None = None,
         dead_letters: DeadLetters | None = None,
         key: IdempotencyKey | Callable[[Any], object] | None = None,
+        defer_foreign_keys: bool = False,
         chunk_timeout: float | None = None,
         classify: Classify | None = None,
     ) -> None:
@@ -116,6 +120,7 @@ class BatchWriter:
             retry=RetryPolicy() if retry is None else retry,
             keep_failures=keep_failures,
             workers=workers,
+            defer_foreign_keys=defer_foreign_keys,
             key=identity.of if identity else None,
         )
         options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify)
@@ -252,19 +257,23 @@ class BatchWriter:
             return self._new_run(bookkeeper), iter(items)
         try:
             entries = self._settings.retry.run(lambda: list(bookkeeper.entries()))
+            parked_done = self._settings.retry.run(bookkeeper.parked_done)
         except FlushFailed as error:
             run = self._new_run(bookkeeper)
             run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type)
             return run, iter(())
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
         try:
-            left, resumed = behind(entries, items, replay)
+            rest = behind(entries, items, replay)
         except BatchWriteError:
             raise
         except Exception as error:
             text = f"reading the input forward raised {type(error).__name__}; nothing was written"
             raise SourceError(text, result=self._new_run(bookkeeper).result()) from error
-        return self._new_run(bookkeeper, resumed), left
+        run = self._new_run(bookkeeper, rest.done)
+        for index, item in rest.parked[parked_done:]:
+            run.park(index, item, map_item)
+        return run, rest.items
 
 
 def _replaying(collector: Collector, map_item: MapFunction[Item]) -> Callable[[Item], None]:

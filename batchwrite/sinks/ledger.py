@@ -200,6 +200,13 @@ class SqlLedger:
                 return
             last = rows[-1]["first_item"]
 
+    def parked_done(self, run_id: str) -> int:
+        """As `LedgerStore.parked_done`."""
+        table = self._chunks
+        total = func.coalesce(func.sum(table.c["items"]), 0).label("total")
+        rows = self._read(select(total).where(table.c.run_id == run_id, table.c.first_item < 0))
+        return int(rows[0]["total"])
+
     def find(self, run_id: str, first_item: int) -> Entry | None:
         """As `LedgerStore.find`."""
         table = self._chunks
