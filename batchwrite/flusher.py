@@ -17,9 +17,9 @@ from batchwrite.result import Abort, ItemFailure, Stage
 from batchwrite.tally import ChunkReport, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from batchwrite.ledger import Bookkeeper, Books
+    from batchwrite.ledger import Bookkeeper, BookRows, Books
     from batchwrite.settings import RunSettings
     from batchwrite.sink import PendingWrite, Sink
 
@@ -134,6 +134,7 @@ class Flusher:
         self._attendant = Attendant(self)
         self._raised: BaseException | None = None  # in the attendant's thread
         self._parked: list[ParkedItem] = []
+        self._has_landed = False  # whether something has been written since an item was given up
         self._is_given_up = False  # whether the caller was interrupted while the attendant was at work
 
     @property
@@ -288,13 +289,13 @@ class Flusher:
             if flight.is_to_split:
                 self._split(flight)
                 return
-            report = self._stopped_by(error, flight)
-            interrupt = None if isinstance(error.__cause__, Exception) else error.__cause__
+            report, interrupt = self._undone_for_good(flight, error)
         except BaseException:
             self._abandon_all()
             raise
         self._flights.popleft()
         self.tally.count(report)
+        self._has_landed = self._has_landed or (report.landed > 0 and not report.is_unknown)
         self._reports.append(report)
         self._parked += [_parked_item(report.chunk, position) for position in sorted(report.parked)]
         self._tell(report)
@@ -303,6 +304,16 @@ class Flusher:
             self._abandon_all()
         if interrupt is not None:
             raise interrupt
+
+    def _undone_for_good(self, flight: _Flight, error: FlushFailed) -> tuple[ChunkReport, BaseException | None]:
+        """What becomes of a chunk that is not tried again, and the Ctrl-C that has ended it, if one has."""
+        if flight.is_given_up and self._others_land():
+            try:
+                return self._given_up(flight), None
+            except FlushFailed as another:
+                error = another
+        cause = error.__cause__
+        return self._stopped_by(error, flight), None if isinstance(cause, Exception) else cause
 
     def _abandon_all(self) -> None:
         """Undo all that is on its way; it stays unattempted."""
@@ -328,7 +339,7 @@ class Flusher:
 
     def _is_retriable(self, flight: _Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
-        if flight.is_to_split:
+        if flight.is_to_split or flight.is_given_up:
             return False
         return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
 
@@ -338,8 +349,6 @@ class Flusher:
             if found is not None:
                 return found
         try:
-            if flight.is_given_up:
-                return self._given_up(flight)
             return self._written(flight)
         except FlushFailed as error:
             fault = error.fault
@@ -363,10 +372,21 @@ class Flusher:
             part.is_in_doubt = flight.is_in_doubt
             self._flights.appendleft(part)
 
+    def _others_land(self) -> bool:
+        """Whether other items than the first chunk's one do not cost the connection: then it is not the weather."""
+        if self._has_landed or len(self._flights) < 2:
+            return self._has_landed
+        try:
+            self._sink.write(self._flights[1].items, _undone)
+        except FlushFailed as error:
+            return error.fault.kind is not FaultKind.LOST
+        return False
+
     def _given_up(self, flight: _Flight) -> ChunkReport:
         """Report an item that costs the connection whenever it is written; its failure goes into the books."""
         fault = Fault(kind=FaultKind.ITEM, error_type="ConnectionLost", message=_COSTS_THE_CONNECTION)
         report = self._report(flight, [(0, fault)])
+        self._has_landed = False  # should the next one do the same, it is the weather after all
         if self._bookkeeper is not None:
             rows = self._bookkeeper.rows(report)
             self._sink.write([], lambda _refused: rows)
@@ -525,6 +545,14 @@ class Flusher:
             self.stop(
                 "failure_limit", f"{tally.failed} of {decided} items failed, and the run allows {policy.ratio:.2%}"
             )
+
+
+class _Undone(Exception):
+    """What was only tried is undone."""
+
+
+def _undone(_refused: Sequence[tuple[int, Fault]]) -> Sequence[BookRows]:
+    raise _Undone
 
 
 def _note_fallback(chunk: Chunk, fault: Fault) -> None:

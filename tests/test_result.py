@@ -17,6 +17,7 @@ from batchwrite import (
     ItemFailure,
     ItemOutcome,
     ItemRefused,
+    LedgerMismatch,
     OutcomeStatus,
     RunInterrupted,
     SourceError,
@@ -96,6 +97,7 @@ def test_a_result_survives_pickling():
 ERRORS = [
     BatchWriteError("text"),
     ConfigurationError("text"),
+    LedgerMismatch("text"),
     ItemRefused("text", table="t", column="c", constraint="k"),
     SourceError("text", result=FULL),
     BatchFailed("text", result=FULL),

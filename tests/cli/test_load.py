@@ -302,9 +302,9 @@ def test_a_source_that_breaks_off(load: Load, things: Engine) -> None:
 def test_a_table_that_goes_away_stops_the_load(load: Load, things: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = BatchWriter.stream
 
-    def drop_and_stream(*arguments: Any) -> Any:
+    def drop_and_stream(*arguments: Any, **options: Any) -> Any:
         execute(things, "DROP TABLE things")
-        return stream(*arguments)
+        return stream(*arguments, **options)
 
     monkeypatch.setattr(BatchWriter, "stream", drop_and_stream)
     ended = load(b"id,name\n1,x\n", "--json")

@@ -36,8 +36,11 @@ from batchwrite import BatchWriter
 @pytest.mark.parametrize("when", ["BEFORE", "CONSTRAINT"])
 def test_what_passes_is_tried_again_and_then_ends_the_run(postgres, caplog, code, when):
     raise_by_trigger(postgres, code, when=when)
-    result = assert_aborted(postgres, "transient", code, rows=({"id": 1}, {"id": 2, "small": 7}))
-    assert sum(getattr(record, "action", "") == "retry" for record in caplog.records) == 2
+    result = assert_aborted(postgres, "transient", code, rows=({"id": 1, "small": 7}, {"id": 2, "small": 7}))
+    halves = 1 if code == "57014" else 0  # a chunk that is cancelled twice goes on in halves
+    actions = [getattr(record, "action", "") for record in caplog.records]
+    assert actions.count("isolate") == halves
+    assert actions.count("retry") == 2 + halves
     assert result.abort.message
 
 
@@ -55,7 +58,24 @@ def test_what_passes_in_time_costs_nothing(postgres, action, times, bad):
 def test_a_connection_that_is_lost_each_time_ends_the_run(postgres):
     with postgres.begin() as connection:
         connection.exec_driver_sql(RAISE_ONCE.format(action=KILL, times=99))
-    assert_aborted(postgres, "lost", "57P01", rows=({"id": 1}, {"id": 2, "small": 7}))
+    assert_aborted(postgres, "lost", "57P01", rows=({"id": 1, "small": 7}, {"id": 2, "small": 7}))
+
+
+def test_an_item_that_costs_the_connection_each_time_fails_alone(postgres):
+    with postgres.begin() as connection:
+        connection.exec_driver_sql(RAISE_ONCE.format(action=KILL, times=99))
+    rows = [{"id": 1}, {"id": 2, "small": 7}, {"id": 3}]
+    result = BatchWriter(postgres, retry=AT_ONCE).run(rows, insert_thing)
+    assert (result.written, result.abort, written(postgres)) == (2, None, [1, 3])
+    assert [(failure.index, failure.error_type) for failure in result.failures] == [(1, "ConnectionLost")]
+
+
+def test_the_first_item_that_costs_the_connection_each_time_fails_alone(postgres):
+    with postgres.begin() as connection:
+        connection.exec_driver_sql(RAISE_ONCE.format(action=KILL, times=99))
+    rows = [{"id": 1, "small": 7}, {"id": 2}, {"id": 3}]
+    result = BatchWriter(postgres, retry=AT_ONCE).run(rows, insert_thing)
+    assert (result.written, result.failed, result.abort, written(postgres)) == (2, 1, None, [2, 3])
 
 
 @pytest.mark.parametrize(("setting", "code"), [("lock_timeout", "55P03"), ("statement_timeout", "57014")])
