@@ -6,6 +6,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     String,
@@ -202,3 +203,41 @@ def test_the_result_of_a_stream_that_was_left_counts_what_is_on_its_way(postgres
     with postgres_engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(table)) == result.written
     assert result.received - result.written < 50
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_upserts_that_touch_a_column_by_a_python_function_fall_back(shared_engine, workers):
+    touched = Table(
+        "touched_by_python",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("n", Integer, nullable=False),
+        Column("seen", Integer, onupdate=lambda: 5),
+    )
+    items = [{"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 9, "n": None}, {"id": 3, "n": 3}, {"id": 1, "n": 4}]
+    for size in (1, 2, 5_000):
+        outcomes, rows = wrote(
+            shared_engine, touched, items, lambda row, out: out.upsert(touched, row), chunk_size=size, workers=workers
+        )
+        assert [status for status, _ in outcomes] == ["written", "written", "failed", "written", "written"]
+        assert [row[:2] for row in rows] == [(1, 4), (2, 2), (3, 3)]
+
+
+class _Word(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("value", [_Word("s"), (1, 2), [], [None], "plain", 5, {"a": 1}], ids=repr)
+def test_a_column_of_bytes_takes_bytes_only(shared_engine, value):
+    blobs = Table("blobs", MetaData(), Column("id", Integer, primary_key=True), Column("v", LargeBinary))
+    for size in (1, 2, 5_000):
+        items = [{"id": 1, "v": b"ok"}, {"id": 2, "v": value}, {"id": 3, "v": bytearray(b"x")}]
+        outcomes, rows = wrote(shared_engine, blobs, items, chunk_size=size)
+        assert [status for status, _ in outcomes] == ["written", "failed", "written"]
+        assert [(row.id, bytes(row.v)) for row in _rows(shared_engine, blobs)] == [(1, b"ok"), (3, b"x")]
+        assert len(rows) == 2
+
+
+def _rows(engine, table):
+    with engine.connect() as connection:
+        return list(connection.execute(select(table).order_by(table.c.id)))

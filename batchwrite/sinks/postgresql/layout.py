@@ -244,6 +244,8 @@ def _fill_with(group: Group, block: Block, transformer: Transformer, check: Call
         names, values, group.expressions = table.with_defaults(block)
         if table.is_always_generated(names):
             raise NoFastPath("values are given for a column that the database generates")
+        if group.set_columns:
+            list(table.touches(group.set_columns))
     group.names = names
     group.types = dict(zip(block.columns, block.types, strict=True))
     group.parameters = []

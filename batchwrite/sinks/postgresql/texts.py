@@ -102,6 +102,8 @@ def _family(kind: Any) -> tuple[dict[type, Any], frozenset[str]] | None:
 
 _SIZED = frozenset({int, Decimal, float})
 
+_BINARY = frozenset({bytes, bytearray, memoryview, type(None)})
+
 
 def _bound(kind: Any) -> int | None:
     """What the numbers of a column are below, and not below its negative."""
@@ -166,8 +168,8 @@ class TextColumn:
         if self._process is not None:
             values = list(map(self._process, values))
             types = frozenset(map(type, values))
-        if self._is_binary and str in types:
-            raise NoFastPath(f"column {self._name} of bytes is given texts")
+        if self._is_binary and not types <= _BINARY:
+            raise NoFastPath(f"column {self._name} of bytes is given other values")
         kinds = types - {type(None)}
         if kinds == {str}:
             return values
