@@ -376,11 +376,19 @@ class Flusher:
         """Whether other items than the first chunk's one do not cost the connection: then it is not the weather."""
         if self._has_landed or len(self._flights) < 2:
             return self._has_landed
+        items = self._flights[1].items
+        pending = self._sink.begin(items, [], may_commit=False)
         try:
-            self._sink.write(self._flights[1].items, _undone)
+            if pending is None:
+                self._sink.write(items, _undone)
+            else:
+                pending.wait(lambda _pending: None)
         except FlushFailed as error:
             return error.fault.kind is not FaultKind.LOST
-        return False
+        finally:
+            if pending is not None:
+                pending.abandon()
+        return True
 
     def _given_up(self, flight: _Flight) -> ChunkReport:
         """Report an item that costs the connection whenever it is written; its failure goes into the books."""

@@ -151,8 +151,11 @@ class PostgresqlSink(SqlSink):
         if plan.refusal:
             raise FlushFailed(self._classified(ItemRefused(plan.refusal), None))
         connection = self._begun()
+        closing = self._closing(connection, books)
         try:
             parts = self._writer(connection).parts(plan)
+            commits_along = may_commit and all(isinstance(part, Executed) and not part.must_be_empty for part in parts)
+            last = closing(()) if commits_along else ()
         except NoFastPath as reason:
             self._give_back(connection)
             self._statements.note_slow(plan.segments[0].steps[0].table, str(reason))
@@ -163,10 +166,8 @@ class PostgresqlSink(SqlSink):
             if isinstance(error, Exception):
                 raise FlushFailed(fault) from error
             raise
-        commits_along = may_commit and all(isinstance(part, Executed) and not part.must_be_empty for part in parts)
         commit = wire.Commit() if commits_along else None
-        closing = self._closing(connection, books)
-        talk = self._talk(connection, parts, commit, closing(()) if commits_along else ())
+        talk = self._talk(connection, parts, commit, last)
         return Attempt(connection, talk, self._classified, self._give_back, commit, closing)
 
     def _closing(self, connection: Connection, books: Books | None) -> Closing:
