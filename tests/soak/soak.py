@@ -21,9 +21,9 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, MetaData, T
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from servers import LocalPostgres, local_bin_dir  # noqa: E402 - beside the tests
+from servers import LocalPostgres, local_bin_dir
 
-from batchwrite import BatchWriter, Collector, DeadLetters, Ledger, RetryPolicy  # noqa: E402
+from batchwrite import BatchWriter, Collector, DeadLetters, Ledger, RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ class Faults(threading.Thread):
     def __init__(self, server: LocalPostgres, seed: int) -> None:
         super().__init__(daemon=True)
         self._server = server
-        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._random = random.Random(seed)
         self._engine = create_engine(server.url)
         self._ended = threading.Event()
         self.made: Counter[str] = Counter()
@@ -90,7 +90,7 @@ class Faults(threading.Thread):
             try:
                 if kind():
                     self.made[kind.__name__] += 1
-            except Exception as error:  # noqa: BLE001 - the server may be on its way down
+            except Exception as error:
                 self.made[f"not made: {type(error).__name__}"] += 1
 
     def end(self) -> None:
@@ -127,7 +127,7 @@ class Faults(threading.Thread):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
     print("seed", options.seed)
     with LocalPostgres(local_bin_dir()) as server:
