@@ -83,6 +83,7 @@ class Books:
 
         Raises:
             ConfigurationError: The name cannot be used, or the ledger's tables are not there.
+            FlushFailed: The ledger cannot be reached.
         """
         ledger = self._ledger
         if ledger is None:

@@ -210,7 +210,7 @@ class BatchWriter:
 
         Use it as a context manager: leaving the block flushes the rest, unless by an exception.
         """
-        return Batch(self._new_run(self._books.bookkeeper(None)))
+        return Batch(self._new_run(self._opened(None)))
 
     def retry(self, run_id: str, map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
         """Write the failed items of a run again; those that land leave the dead letters.
@@ -238,30 +238,42 @@ class BatchWriter:
                 key = {"run_id": letter.run_id, "item_index": letter.item_index, "attempt": letter.attempt}
                 out.update(table, key, landed_at=datetime.now(UTC))
 
-        run = self._new_run(self._books.bookkeeper(None))
+        run = self._new_run(self._opened(None))
         for _ in reports_of(run, (read(letter) for letter in letters if read), map_letter):
             pass
         return run.result()
 
-    def _new_run(self, bookkeeper: Bookkeeper | None, resumed: int = 0) -> Run:
+    def _new_run(self, opened: Bookkeeper | FlushFailed | None, resumed: int = 0) -> Run:
+        """A run with its books; one that has already stopped where they could not be opened."""
+        failed = opened if isinstance(opened, FlushFailed) else None
+        bookkeeper = None if isinstance(opened, FlushFailed) else opened
         listener = self._books.listener(bookkeeper.run_id if bookkeeper else uuid4().hex)
-        return Run(self._sink, self._settings, time.monotonic, bookkeeper, resumed, listener)
+        run = Run(self._sink, self._settings, time.monotonic, bookkeeper, resumed, listener)
+        if failed is not None:
+            fault = failed.fault
+            run.stop(str(fault.kind), fault.message, fault.error_type)
+        return run
+
+    def _opened(self, run_id: str | None) -> Bookkeeper | FlushFailed | None:
+        """What keeps the books of a run, or why nothing can; nothing where there are no books."""
+        try:
+            return self._settings.retry.run(lambda: self._books.bookkeeper(run_id))
+        except FlushFailed as error:
+            return error
 
     def _started(
         self, items: Iterable[Item], map_item: MapFunction[Item], run_id: str | None, *, replay_map: bool
     ) -> tuple[Run, Iterator[Item]]:
         """A run, and what is left to it of the input."""
         check_map(map_item)
-        bookkeeper = self._books.bookkeeper(run_id)
-        if bookkeeper is None or run_id is None:
+        bookkeeper = self._opened(run_id)
+        if run_id is None or bookkeeper is None or isinstance(bookkeeper, FlushFailed):
             return self._new_run(bookkeeper), iter(items)
         try:
             entries = self._settings.retry.run(lambda: list(bookkeeper.entries()))
             parked_done = self._settings.retry.run(bookkeeper.parked_done)
         except FlushFailed as error:
-            run = self._new_run(bookkeeper)
-            run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type)
-            return run, iter(())
+            return self._new_run(error), iter(items)
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
         try:
             rest = behind(entries, items, replay)
