@@ -411,8 +411,17 @@ class Flusher:
     def _look_up(self, flight: _Flight) -> None:
         """Leave out the items whose idempotency keys have landed before."""
         if not flight.is_looked_up and self._bookkeeper is not None:
-            flight.take(self._bookkeeper.without_duplicates(flight.chunk))
+            chunk = self._bookkeeper.without_duplicates(flight.chunk)
+            if chunk is not flight.chunk:
+                flight.take(chunk)
             flight.is_looked_up = True
+
+    def _finds_duplicates(self, flight: _Flight) -> bool:
+        """Whether there are more duplicates than when it was looked last, which was before others had landed."""
+        before = flight.chunk
+        flight.is_looked_up = not before.keys
+        self._look_up(flight)
+        return flight.chunk is not before
 
     def _written(self, flight: _Flight) -> ChunkReport:
         self._look_up(flight)
@@ -435,6 +444,8 @@ class Flusher:
             self._abandon_attempts()
             if error.fault.kind is not FaultKind.ITEM:
                 raise
+            if self._finds_duplicates(flight):
+                return self._written(flight)
             _note_fallback(chunk, error.fault)
             has_fallen_back = True
             refused.clear()

@@ -45,10 +45,12 @@ class BookRows(NamedTuple):
     Attributes:
         table: Where they go; what the sink knows it by.
         rows: The rows, by column; all have the same columns, and their values can go into JSON.
+        is_kept: Whether they stay; if not, they are deleted again at once: all that matters is whether they were there.
     """
 
     table: Any
     rows: Sequence[Mapping[str, Any]]
+    is_kept: bool = True
 
 
 Books = Callable[[Sequence[tuple[int, Fault]]], Sequence[BookRows]]
@@ -206,14 +208,21 @@ class Bookkeeper:
         if self._dead_letters is not None:
             letters = [self._dead_letters.letter(self.run_id, failure) for failure in report.failures.values()]
             rows.append(self._store.rows_of_letters(letters))
-        landed = [
-            key
-            for place, key in enumerate(report.chunk.keys[: report.reached])
-            if key is not None and place not in report.failures and place not in report.chunk.verdicts
-        ]
-        if landed:
-            rows.append(self._store.rows_of_keys(self._key_scope, landed, self.run_id))
-        return rows
+        return rows + [each for each in self._rows_of_keys(report) if each.rows]
+
+    def _rows_of_keys(self, report: ChunkReport) -> Iterator[BookRows]:
+        """The keys of the items that landed, and, to see that they are not there, of those that were refused.
+
+        Such an item may have been refused for the row of another with its key, that somebody else has committed after
+        the look-up: then it is a duplicate, and no failure.
+        """
+        landed: list[str] = []
+        refused: list[str] = []
+        for place, key in enumerate(report.chunk.keys[: report.reached]):
+            if key is not None and place not in report.chunk.verdicts and place not in report.parked:
+                (refused if place in report.failures else landed).append(key)
+        yield self._store.rows_of_keys(self._key_scope, landed, self.run_id)
+        yield self._store.rows_of_keys(self._key_scope, refused, self.run_id)._replace(is_kept=False)
 
     def find(self, chunk: Chunk) -> ChunkReport | None:
         """What became of a chunk, if it has been committed.

@@ -228,12 +228,16 @@ class SqlSink(SqlCatalog):
 
     def _keep_books(self, connection: Connection, books: Books | None, refused: Sequence[tuple[int, Fault]]) -> None:
         """Write what is to be committed with the items."""
-        for table, rows in books(refused) if books is not None else ():
+        for table, rows, is_kept in books(refused) if books is not None else ():
             if rows:
                 try:
                     connection.execute(sqlalchemy.insert(table), [dict(row) for row in rows])
                 except IntegrityError as error:
                     raise AlreadyBooked from error
+            if rows and not is_kept:
+                same = [table.c[name] == sqlalchemy.bindparam(f"of_{name}") for name in rows[0]]
+                values = [{f"of_{name}": value for name, value in row.items()} for row in rows]
+                connection.execute(sqlalchemy.delete(table).where(*same), values)
 
     def read(self, query: Select[Any]) -> Sequence[Mapping[str, Any]]:
         """The rows of a query, by column, in a transaction of its own.
