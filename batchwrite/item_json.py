@@ -49,6 +49,13 @@ def encode(item: Any) -> str:
     return json.dumps(_encoded(item, _MOST_LEVELS), allow_nan=False)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value is a scalar that comes back as what it was, or a tuple of such."""
+    if type(value) is tuple:
+        return all(map(is_plain, value))
+    return type(value) in {str, int, float, bool, type(None)} or type(value) in _NAMES
+
+
 def decode(text: str, types: Sequence[type] = ()) -> Any:
     """The item that `encode` has been given.
 

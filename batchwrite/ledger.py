@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from batchwrite import item_json
 from batchwrite.attributes import attributes_of
+from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.result import ItemFailure, Stage
 from batchwrite.tally import ChunkReport
@@ -252,13 +253,16 @@ def _other_items(run_id: str, first_item: int) -> Fault:
 
 
 def key_text(key: Any) -> str | None:
-    """An idempotency key as the ledger holds it: equal keys of equal types have equal texts of at most 128 characters.
+    """An idempotency key as the ledger holds it: keys of equal types and digits have equal texts, of 128 characters.
 
     Raises:
-        ValueError: It cannot be told apart from others.
+        ItemRefused: It cannot be told apart from others.
     """
     if key is None:
         return None
+    if not item_json.is_plain(key):
+        kind = type(key).__qualname__
+        raise ItemRefused(f"an idempotency key is a text, a number, a date or a tuple of such, and not a {kind}")
     text = item_json.encode(key)
     if len(text) > _MOST_OF_A_KEY:
         return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
