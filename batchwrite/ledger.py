@@ -302,6 +302,7 @@ def _told(value: Any, levels: int = _MOST_LEVELS) -> str:
     for base in (str, bytes, int, float):
         if isinstance(value, base):
             return name + base.__repr__(value)
-    if kind.__module__ in _STANDARD:
+    if any(base.__module__ in _STANDARD for base in kind.__mro__):
         return repr(value)
-    return name + told(attributes_of(value))
+    attributes = attributes_of(value)
+    return name + (told(attributes) if attributes else item_json.shown(value) or "")
