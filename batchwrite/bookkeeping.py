@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.ledger import Bookkeeper
-from batchwrite.letters import DeadLetterFile, DeadLetters
+from batchwrite.letters import DeadLetterFile, DeadLetters, storable
 from batchwrite.sinks.ledger import MOST_OF_A_RUN_ID, MOST_OF_A_SCOPE, Ledger, SqlLedger
 
 if TYPE_CHECKING:
@@ -40,8 +40,22 @@ class IdempotencyKey:
             raise ConfigurationError("key must be a function of an item, or an IdempotencyKey")
         if not isinstance(self.scope, str) or len(self.scope) > MOST_OF_A_SCOPE:
             raise ConfigurationError(f"the scope of keys is a text of at most {MOST_OF_A_SCOPE} characters")
+        if self.scope != storable(self.scope):
+            raise ConfigurationError("the scope of keys is a text without zero characters and halves of characters")
         if self.retention is not None and not (isinstance(self.retention, timedelta) and self.retention > timedelta()):
             raise ConfigurationError("the retention of keys is a timedelta above 0, or None")
+
+
+def check_run_id(run_id: str) -> None:
+    """Make sure that the ledger can hold a run's name.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not (isinstance(run_id, str) and 0 < len(run_id) <= MOST_OF_A_RUN_ID):
+        raise ConfigurationError(f"a run_id is a text of 1 to {MOST_OF_A_RUN_ID} characters")
+    if run_id != storable(run_id):
+        raise ConfigurationError("a run_id is a text without zero characters and halves of characters")
 
 
 class Books:
@@ -89,8 +103,8 @@ class Books:
             if run_id is not None:
                 raise ConfigurationError("a run_id needs a ledger: BatchWriter(…, ledger=Ledger())")
             return None
-        if run_id is not None and not (isinstance(run_id, str) and 0 < len(run_id) <= MOST_OF_A_RUN_ID):
-            raise ConfigurationError(f"a run_id is a text of 1 to {MOST_OF_A_RUN_ID} characters")
+        if run_id is not None:
+            check_run_id(run_id)
         if not self._has_tables:
             self._sink.require(ledger)
             self._has_tables = True
