@@ -14,8 +14,9 @@ from batchwrite.letters import DeadLetterFile, DeadLetters, storable
 from batchwrite.sinks.ledger import MOST_OF_A_RUN_ID, MOST_OF_A_SCOPE, Ledger, SqlLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from batchwrite.ledger import Entry
     from batchwrite.letters import Letter
     from batchwrite.sinks.sql import SqlSink
     from batchwrite.tally import ChunkReport
@@ -117,6 +118,26 @@ class Books:
     def listener(self, run_id: str) -> Callable[[ChunkReport], None] | None:
         """What is to be told of each chunk of a run once it is settled, if anything is."""
         return None if self._file is None else partial(self._file.keep, run_id)
+
+    def mender(self, run_id: str) -> Callable[[Entry, Sequence[Any]], None] | None:
+        """What is to be told of each chunk that an earlier start has committed, to add letters that a crash has cost.
+
+        Nothing where letters are in a table: there they are committed with their chunk.
+        """
+        file = self._file
+        if file is None:
+            return None
+
+        def mend(entry: Entry, items: Sequence[Any]) -> None:
+            try:
+                known = file.known(run_id) if entry.failures else set()
+                failures = [each for each in entry.failures_of(items) if each.index not in known]
+                file.append(file.letter(run_id, failure) for failure in failures)
+            except OSError as error:
+                text = f"letters are missing in the file of the dead letters, and cannot be added: {error.strerror}"
+                raise ConfigurationError(text) from error
+
+        return mend
 
     def letters(self, run_id: str) -> Iterable[Letter]:
         """The letters of a run whose items have not landed.

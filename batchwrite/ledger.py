@@ -103,21 +103,26 @@ class Entry:
 
     def report(self, chunk: Chunk) -> ChunkReport:
         """What became of the chunk that this was recorded of."""
-        failures = {position: self._failure(chunk, position, kept) for position, kept in self.failures.items()}
+        failures = self._failures(chunk.items, chunk.index_of)
         has_fallen_back = bool(failures or self.parked)
         return ChunkReport(
             chunk=chunk, failures=failures, reached=self.items, fell_back=has_fallen_back, parked=self.parked
         )
 
-    @staticmethod
-    def _failure(chunk: Chunk, position: int, kept: Sequence[Any]) -> ItemFailure:
-        stage, *rest = kept
-        return ItemFailure(
-            index=chunk.index_of(position),
-            item=chunk.items[position],
-            stage=Stage(stage),
-            **dict(zip(_KEPT[1:], rest, strict=True)),
-        )
+    def failures_of(self, items: Sequence[Any]) -> Iterable[ItemFailure]:
+        """The failures among the items that this was recorded of, without what their texts may quote."""
+        return self._failures(items, lambda position: self.first_item + position).values()
+
+    def _failures(self, items: Sequence[Any], index_of: Callable[[int], int]) -> dict[int, ItemFailure]:
+        return {
+            position: ItemFailure(
+                index=index_of(position),
+                item=items[position],
+                stage=Stage(stage),
+                **dict(zip(_KEPT[1:], rest, strict=True)),
+            )
+            for position, (stage, *rest) in self.failures.items()
+        }
 
     def row(self) -> dict[str, Any]:
         """The entry as a row of the ledger."""

@@ -143,7 +143,9 @@ class DeadLetterFile(DeadLetters):
     """Keeps failed items in a file of JSON lines, one a letter.
 
     A chunk's letters are appended, and are on the disk, before the run goes on behind the chunk. After a crash in
-    between, a run that goes on (with a ledger) adds those that are missing.
+    between, a run that goes on (with a ledger, under the same `run_id`) adds those that are missing, without `detail`.
+    After a crash of a retry, letters may still be there whose items have landed: with an idempotency key, these are
+    skipped the next time.
 
     Args:
         path: The file; it is appended to, and made where it is not there, readable by its owner only.

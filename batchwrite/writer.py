@@ -264,7 +264,7 @@ class BatchWriter:
             return run, iter(())
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
         try:
-            rest = behind(entries, items, replay)
+            rest = behind(entries, items, replay, self._books.mender(run_id))
         except BatchWriteError:
             raise
         except Exception as error:
