@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy.exc import IntegrityError
 
-from batchwrite.errors import ItemRefused
+from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
@@ -249,12 +249,33 @@ class SqlSink(SqlCatalog):
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def require(self, ledger: Ledger) -> None:
-        """Make sure that a ledger's tables are there; raises as `Ledger.require`."""
-        ledger.require(self._engine)
+        """Make sure that a ledger's tables are there.
+
+        Raises:
+            ConfigurationError: They are not.
+            FlushFailed: That cannot be found out.
+        """
+        with self._unwritten():
+            ledger.require(self._engine)
 
     def forget_keys(self, ledger: Ledger, scope: str, older_than: timedelta) -> None:
-        """Forget old idempotency keys; see `Ledger.forget_keys`."""
-        ledger.forget_keys(self._engine, scope=scope, older_than=older_than)
+        """Forget old idempotency keys; see `Ledger.forget_keys`.
+
+        Raises:
+            FlushFailed: They cannot be forgotten.
+        """
+        with self._unwritten():
+            ledger.forget_keys(self._engine, scope=scope, older_than=older_than)
+
+    @contextmanager
+    def _unwritten(self) -> Iterator[None]:
+        """Around what is asked of the database beside the writing of items."""
+        try:
+            yield
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise FlushFailed(replace(self._classified(error, None), is_unrelated=True)) from error
 
     # ---- bulk
 
