@@ -300,6 +300,8 @@ class Flusher:
         self._parked += [_parked_item(report.chunk, position) for position in sorted(report.parked)]
         self._tell(report)
         self._apply_policy()
+        if report.reached < len(report.chunk):  # by the books, of another start of the same run with smaller chunks
+            self.stop("fatal", "the run is being written by somebody else at the same time, under the same run_id")
         if self.abort is not None:
             self._abandon_all()
         if interrupt is not None:

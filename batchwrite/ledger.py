@@ -239,7 +239,10 @@ class Bookkeeper:
         entry = self._store.find(self.run_id, chunk.first_index)
         if entry is None:
             return None
-        if entry.items > len(chunk) or entry.fingerprint != fingerprint(chunk.items[: entry.items]):
+        if entry.items > len(chunk):
+            text = f"run {self.run_id!r} is being written by somebody else at the same time, in other chunks"
+            raise FlushFailed(Fault(kind=FaultKind.FATAL, error_type="LedgerMismatch", message=text))
+        if entry.fingerprint != fingerprint(chunk.items[: entry.items]):
             raise FlushFailed(_other_items(self.run_id, chunk.first_index))
         return entry.report(chunk)
 
