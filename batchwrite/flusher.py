@@ -35,6 +35,8 @@ _COSTS_THE_CONNECTION = "each time that the item was written by itself, the conn
 # halves, each by itself, and an item alone is at fault.
 _LOSSES_OF_A_CHUNK, _LOSSES_OF_AN_ITEM = 2, 3
 
+_WHAT_TO_DO = "make room for it on the server (disk, memory or connections), and start the run again"
+
 
 class _Flight:
     """A chunk that is being flushed.
@@ -541,10 +543,11 @@ class Flusher:
         reason = str(FaultKind.FATAL if fault.kind is FaultKind.ITEM else fault.kind)
         if isinstance(error.__cause__, KeyboardInterrupt):
             reason = "interrupted"
-        self.stop(reason, fault.message, fault.error_type, fault.sqlstate)
+        message = f"{fault.message}: {_WHAT_TO_DO}" if fault.kind is FaultKind.CAPACITY else fault.message
+        self.stop(reason, message, fault.error_type, fault.sqlstate)
         _log.error(
             "the run stops: %s",
-            fault.message,
+            message,
             extra={"action": "abort", "kind": str(fault.kind), "sqlstate": fault.sqlstate},
         )
         if fault.kind is not FaultKind.IN_DOUBT and not flight.is_in_doubt:
