@@ -32,7 +32,7 @@ _MOST_PARKED = 10_000
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
 # A value that makes the server drop the connection looks like weather. After so many losses a chunk is written in
-# halves, each by itself, and an item alone is at fault.
+# halves, each by itself, and an item alone is at fault, unless one more attempt shows that somebody else was.
 _LOSSES_OF_A_CHUNK, _LOSSES_OF_AN_ITEM = 2, 3
 
 _WHAT_TO_DO = "make room for it on the server (disk, memory or connections), and start the run again"
@@ -343,7 +343,7 @@ class Flusher:
 
     def _is_retriable(self, flight: _Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
-        if flight.is_to_split or flight.is_given_up:
+        if flight.is_to_split or (flight.is_given_up and flight.losses > _LOSSES_OF_AN_ITEM):
             return False
         return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
 
