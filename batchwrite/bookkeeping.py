@@ -10,12 +10,13 @@ from uuid import uuid4
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.ledger import Bookkeeper
-from batchwrite.letters import DeadLetterFile, DeadLetters
+from batchwrite.letters import DeadLetterFile, DeadLetters, storable
 from batchwrite.sinks.ledger import MOST_OF_A_RUN_ID, MOST_OF_A_SCOPE, Ledger, SqlLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from batchwrite.ledger import Entry
     from batchwrite.letters import Letter
     from batchwrite.sinks.sql import SqlSink
     from batchwrite.tally import ChunkReport
@@ -40,8 +41,22 @@ class IdempotencyKey:
             raise ConfigurationError("key must be a function of an item, or an IdempotencyKey")
         if not isinstance(self.scope, str) or len(self.scope) > MOST_OF_A_SCOPE:
             raise ConfigurationError(f"the scope of keys is a text of at most {MOST_OF_A_SCOPE} characters")
+        if self.scope != storable(self.scope):
+            raise ConfigurationError("the scope of keys is a text without zero characters and halves of characters")
         if self.retention is not None and not (isinstance(self.retention, timedelta) and self.retention > timedelta()):
             raise ConfigurationError("the retention of keys is a timedelta above 0, or None")
+
+
+def check_run_id(run_id: str) -> None:
+    """Make sure that the ledger can hold a run's name.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not (isinstance(run_id, str) and 0 < len(run_id) <= MOST_OF_A_RUN_ID):
+        raise ConfigurationError(f"a run_id is a text of 1 to {MOST_OF_A_RUN_ID} characters")
+    if run_id != storable(run_id):
+        raise ConfigurationError("a run_id is a text without zero characters and halves of characters")
 
 
 class Books:
@@ -90,8 +105,8 @@ class Books:
             if run_id is not None:
                 raise ConfigurationError("a run_id needs a ledger: BatchWriter(…, ledger=Ledger())")
             return None
-        if run_id is not None and not (isinstance(run_id, str) and 0 < len(run_id) <= MOST_OF_A_RUN_ID):
-            raise ConfigurationError(f"a run_id is a text of 1 to {MOST_OF_A_RUN_ID} characters")
+        if run_id is not None:
+            check_run_id(run_id)
         if not self._has_tables:
             self._sink.require(ledger)
             self._has_tables = True
@@ -104,6 +119,26 @@ class Books:
     def listener(self, run_id: str) -> Callable[[ChunkReport], None] | None:
         """What is to be told of each chunk of a run once it is settled, if anything is."""
         return None if self._file is None else partial(self._file.keep, run_id)
+
+    def mender(self, run_id: str) -> Callable[[Entry, Sequence[Any]], None] | None:
+        """What is to be told of each chunk that an earlier start has committed, to add letters that a crash has cost.
+
+        Nothing where letters are in a table: there they are committed with their chunk.
+        """
+        file = self._file
+        if file is None:
+            return None
+
+        def mend(entry: Entry, items: Sequence[Any]) -> None:
+            try:
+                known = file.known(run_id) if entry.failures else set()
+                failures = [each for each in entry.failures_of(items) if each.index not in known]
+                file.append(file.letter(run_id, failure) for failure in failures)
+            except OSError as error:
+                text = f"letters are missing in the file of the dead letters, and cannot be added: {error.strerror}"
+                raise ConfigurationError(text) from error
+
+        return mend
 
     def letters(self, run_id: str) -> Iterable[Letter]:
         """The letters of a run whose items have not landed.

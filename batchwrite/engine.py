@@ -88,10 +88,10 @@ class Run:
         result = self._flusher.tally.result(received, now - self._started, self.abort)
         return replace(result, run_id=self._run_id, resumed=self._resumed - self._parked_before)
 
-    def stop(self, reason: str, message: str, error_type: str | None = None) -> None:
+    def stop(self, reason: str, message: str, error_type: str | None = None, sqlstate: str | None = None) -> None:
         """Stop early; the first reason stays. A run that has ended stays as it is."""
         if self._ended is None:
-            self._flusher.stop(reason, message, error_type)
+            self._flusher.stop(reason, message, error_type, sqlstate)
 
     # ---- collecting
 

@@ -32,8 +32,10 @@ _MOST_PARKED = 10_000
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
 # A value that makes the server drop the connection looks like weather. After so many losses a chunk is written in
-# halves, each by itself, and an item alone is at fault.
+# halves, each by itself, and an item alone is at fault, unless one more attempt shows that somebody else was.
 _LOSSES_OF_A_CHUNK, _LOSSES_OF_AN_ITEM = 2, 3
+
+_WHAT_TO_DO = "make room for it on the server (disk, memory or connections), and start the run again"
 
 
 class _Flight:
@@ -300,6 +302,8 @@ class Flusher:
         self._parked += [_parked_item(report.chunk, position) for position in sorted(report.parked)]
         self._tell(report)
         self._apply_policy()
+        if report.reached < len(report.chunk):  # by the books, of another start of the same run with smaller chunks
+            self.stop("fatal", "the run is being written by somebody else at the same time, under the same run_id")
         if self.abort is not None:
             self._abandon_all()
         if interrupt is not None:
@@ -339,7 +343,7 @@ class Flusher:
 
     def _is_retriable(self, flight: _Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
-        if flight.is_to_split or flight.is_given_up:
+        if flight.is_to_split or (flight.is_given_up and flight.losses > _LOSSES_OF_AN_ITEM):
             return False
         return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
 
@@ -411,8 +415,17 @@ class Flusher:
     def _look_up(self, flight: _Flight) -> None:
         """Leave out the items whose idempotency keys have landed before."""
         if not flight.is_looked_up and self._bookkeeper is not None:
-            flight.take(self._bookkeeper.without_duplicates(flight.chunk))
+            chunk = self._bookkeeper.without_duplicates(flight.chunk)
+            if chunk is not flight.chunk:
+                flight.take(chunk)
             flight.is_looked_up = True
+
+    def _finds_duplicates(self, flight: _Flight) -> bool:
+        """Whether there are more duplicates than when it was looked last, which was before others had landed."""
+        before = flight.chunk
+        flight.is_looked_up = not before.keys
+        self._look_up(flight)
+        return flight.chunk is not before
 
     def _written(self, flight: _Flight) -> ChunkReport:
         self._look_up(flight)
@@ -435,6 +448,8 @@ class Flusher:
             self._abandon_attempts()
             if error.fault.kind is not FaultKind.ITEM:
                 raise
+            if self._finds_duplicates(flight):
+                return self._written(flight)
             _note_fallback(chunk, error.fault)
             has_fallen_back = True
             refused.clear()
@@ -528,10 +543,11 @@ class Flusher:
         reason = str(FaultKind.FATAL if fault.kind is FaultKind.ITEM else fault.kind)
         if isinstance(error.__cause__, KeyboardInterrupt):
             reason = "interrupted"
-        self.stop(reason, fault.message, fault.error_type, fault.sqlstate)
+        message = f"{fault.message}: {_WHAT_TO_DO}" if fault.kind is FaultKind.CAPACITY else fault.message
+        self.stop(reason, message, fault.error_type, fault.sqlstate)
         _log.error(
             "the run stops: %s",
-            fault.message,
+            message,
             extra={"action": "abort", "kind": str(fault.kind), "sqlstate": fault.sqlstate},
         )
         if fault.kind is not FaultKind.IN_DOUBT and not flight.is_in_doubt:

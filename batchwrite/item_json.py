@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableSet, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -49,6 +49,13 @@ def encode(item: Any) -> str:
     return json.dumps(_encoded(item, _MOST_LEVELS), allow_nan=False)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value is a scalar that comes back as what it was, or a tuple of such."""
+    if type(value) is tuple:
+        return all(map(is_plain, value))
+    return type(value) in {str, int, float, bool, type(None)} or type(value) in _NAMES
+
+
 def decode(text: str, types: Sequence[type] = ()) -> Any:
     """The item that `encode` has been given.
 
@@ -82,7 +89,7 @@ def _encoded(value: Any, levels: int) -> Any:
     if kind in {tuple, list}:
         return {_TYPE: "tuple", _VALUE: all_of(value)}
     if isinstance(value, AbstractSet):
-        return {_TYPE: "set", _VALUE: all_of(value)}
+        return {_TYPE: "set" if isinstance(value, MutableSet) else "frozenset", _VALUE: all_of(value)}
     return {_TYPE: "object", "class": kind.__qualname__, _VALUE: _parts(value, levels)}
 
 
@@ -96,9 +103,23 @@ def _parts(value: Any, levels: int) -> Any:
         bases: tuple[Any, ...] = (str, int, float, bytes, tuple, list)
         base = next(each for each in bases if isinstance(value, each))
         return _encoded(base(value), levels - 1)
+    elif isinstance(value, tuple(_NAMES)):  # likewise: a time stamp of pandas is a datetime
+        name, (_, write, _) = next((name, each) for name, each in _SCALARS.items() if isinstance(value, each[0]))
+        return {_TYPE: name, _VALUE: write(value)}
     else:
         attributes = attributes_of(value)
+        if not attributes and not hasattr(value, "__dict__"):  # that it holds nothing is not said
+            return shown(value) or {}
     return {name: _encoded(each, levels - 1) for name, each in attributes.items()}
+
+
+def shown(value: Any) -> str | None:
+    """What an object says of itself that has no attributes, as those of C have none; nothing where it says nothing."""
+    kind: Any = type(value)
+    if kind.__repr__ is object.__repr__:
+        return None
+    text = repr(value)
+    return None if " at 0x" in text else text  # where it is in memory
 
 
 def _decoded(value: Any, classes: Mapping[str, type]) -> Any:
@@ -113,15 +134,11 @@ def _decoded(value: Any, classes: Mapping[str, type]) -> Any:
     if name in _SCALARS:
         return _SCALARS[name][2](parts)
     if name == "mapping":
-        return {_hashable(_decoded(key, classes)): _decoded(each, classes) for key, each in parts}
+        return {_decoded(key, classes): _decoded(each, classes) for key, each in parts}
     if name == "object":
         return _made(classes.get(value["class"]), _decoded(parts, classes))
     found = [_decoded(each, classes) for each in parts]
-    return tuple(found) if name == "tuple" else set(map(_hashable, found))
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+    return {"tuple": tuple, "set": set, "frozenset": frozenset}[name](found)
 
 
 def _made(kind: type | None, parts: Any) -> Any:

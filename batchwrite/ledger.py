@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from batchwrite import item_json
 from batchwrite.attributes import attributes_of
+from batchwrite.errors import ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.result import ItemFailure, Stage
 from batchwrite.tally import ChunkReport
@@ -45,10 +46,12 @@ class BookRows(NamedTuple):
     Attributes:
         table: Where they go; what the sink knows it by.
         rows: The rows, by column; all have the same columns, and their values can go into JSON.
+        is_kept: Whether they stay; if not, they are deleted again at once: all that matters is whether they were there.
     """
 
     table: Any
     rows: Sequence[Mapping[str, Any]]
+    is_kept: bool = True
 
 
 Books = Callable[[Sequence[tuple[int, Fault]]], Sequence[BookRows]]
@@ -100,21 +103,26 @@ class Entry:
 
     def report(self, chunk: Chunk) -> ChunkReport:
         """What became of the chunk that this was recorded of."""
-        failures = {position: self._failure(chunk, position, kept) for position, kept in self.failures.items()}
+        failures = self._failures(chunk.items, chunk.index_of)
         has_fallen_back = bool(failures or self.parked)
         return ChunkReport(
             chunk=chunk, failures=failures, reached=self.items, fell_back=has_fallen_back, parked=self.parked
         )
 
-    @staticmethod
-    def _failure(chunk: Chunk, position: int, kept: Sequence[Any]) -> ItemFailure:
-        stage, *rest = kept
-        return ItemFailure(
-            index=chunk.index_of(position),
-            item=chunk.items[position],
-            stage=Stage(stage),
-            **dict(zip(_KEPT[1:], rest, strict=True)),
-        )
+    def failures_of(self, items: Sequence[Any]) -> Iterable[ItemFailure]:
+        """The failures among the items that this was recorded of, without what their texts may quote."""
+        return self._failures(items, lambda position: self.first_item + position).values()
+
+    def _failures(self, items: Sequence[Any], index_of: Callable[[int], int]) -> dict[int, ItemFailure]:
+        return {
+            position: ItemFailure(
+                index=index_of(position),
+                item=items[position],
+                stage=Stage(stage),
+                **dict(zip(_KEPT[1:], rest, strict=True)),
+            )
+            for position, (stage, *rest) in self.failures.items()
+        }
 
     def row(self) -> dict[str, Any]:
         """The entry as a row of the ledger."""
@@ -206,14 +214,21 @@ class Bookkeeper:
         if self._dead_letters is not None:
             letters = [self._dead_letters.letter(self.run_id, failure) for failure in report.failures.values()]
             rows.append(self._store.rows_of_letters(letters))
-        landed = [
-            key
-            for place, key in enumerate(report.chunk.keys[: report.reached])
-            if key is not None and place not in report.failures and place not in report.chunk.verdicts
-        ]
-        if landed:
-            rows.append(self._store.rows_of_keys(self._key_scope, landed, self.run_id))
-        return rows
+        return rows + [each for each in self._rows_of_keys(report) if each.rows]
+
+    def _rows_of_keys(self, report: ChunkReport) -> Iterator[BookRows]:
+        """The keys of the items that landed, and, to see that they are not there, of those that were refused.
+
+        Such an item may have been refused for the row of another with its key, that somebody else has committed after
+        the look-up: then it is a duplicate, and no failure.
+        """
+        landed: list[str] = []
+        refused: list[str] = []
+        for place, key in enumerate(report.chunk.keys[: report.reached]):
+            if key is not None and place not in report.chunk.verdicts and place not in report.parked:
+                (refused if place in report.failures else landed).append(key)
+        yield self._store.rows_of_keys(self._key_scope, landed, self.run_id)
+        yield self._store.rows_of_keys(self._key_scope, refused, self.run_id)._replace(is_kept=False)
 
     def find(self, chunk: Chunk) -> ChunkReport | None:
         """What became of a chunk, if it has been committed.
@@ -224,7 +239,10 @@ class Bookkeeper:
         entry = self._store.find(self.run_id, chunk.first_index)
         if entry is None:
             return None
-        if entry.items > len(chunk) or entry.fingerprint != fingerprint(chunk.items[: entry.items]):
+        if entry.items > len(chunk):
+            text = f"run {self.run_id!r} is being written by somebody else at the same time, in other chunks"
+            raise FlushFailed(Fault(kind=FaultKind.FATAL, error_type="LedgerMismatch", message=text))
+        if entry.fingerprint != fingerprint(chunk.items[: entry.items]):
             raise FlushFailed(_other_items(self.run_id, chunk.first_index))
         return entry.report(chunk)
 
@@ -243,13 +261,16 @@ def _other_items(run_id: str, first_item: int) -> Fault:
 
 
 def key_text(key: Any) -> str | None:
-    """An idempotency key as the ledger holds it: equal keys of equal types have equal texts of at most 128 characters.
+    """An idempotency key as the ledger holds it: keys of equal types and digits have equal texts, of 128 characters.
 
     Raises:
-        ValueError: It cannot be told apart from others.
+        ItemRefused: It cannot be told apart from others.
     """
     if key is None:
         return None
+    if not item_json.is_plain(key):
+        kind = type(key).__qualname__
+        raise ItemRefused(f"an idempotency key is a text, a number, a date or a tuple of such, and not a {kind}")
     text = item_json.encode(key)
     if len(text) > _MOST_OF_A_KEY:
         return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
@@ -289,6 +310,7 @@ def _told(value: Any, levels: int = _MOST_LEVELS) -> str:
     for base in (str, bytes, int, float):
         if isinstance(value, base):
             return name + base.__repr__(value)
-    if kind.__module__ in _STANDARD:
+    if any(base.__module__ in _STANDARD for base in kind.__mro__):
         return repr(value)
-    return name + told(attributes_of(value))
+    attributes = attributes_of(value)
+    return name + (told(attributes) if attributes else item_json.shown(value) or "")

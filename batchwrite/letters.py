@@ -89,12 +89,12 @@ class DeadLetters:
         told: dict[str, Any] = {
             "stage": str(failure.stage),
             "error_type": failure.error_type,
-            "message": failure.message,
+            "message": storable(failure.message),
             "sqlstate": failure.sqlstate,
             "table_name": failure.table,
             "column_name": failure.column,
             "constraint_name": failure.constraint,
-            "detail": None if failure.detail is None else _storable(failure.detail),
+            "detail": None if failure.detail is None else storable(failure.detail),
         }
         if isinstance(failure.item, ReadLetter):
             last = failure.item.letter
@@ -121,7 +121,7 @@ class DeadLetters:
             raise ConfigurationError(text) from error
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """A text without what databases have no room for in theirs."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
@@ -143,7 +143,9 @@ class DeadLetterFile(DeadLetters):
     """Keeps failed items in a file of JSON lines, one a letter.
 
     A chunk's letters are appended, and are on the disk, before the run goes on behind the chunk. After a crash in
-    between, a run that goes on (with a ledger) adds those that are missing.
+    between, a run that goes on (with a ledger, under the same `run_id`) adds those that are missing, without `detail`.
+    After a crash of a retry, letters may still be there whose items have landed: with an idempotency key, these are
+    skipped the next time.
 
     Args:
         path: The file; it is appended to, and made where it is not there, readable by its owner only.

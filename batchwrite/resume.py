@@ -41,7 +41,12 @@ class Rest(Generic[Item]):
     parked: Sequence[tuple[int, Item]]
 
 
-def behind(entries: Sequence[Entry], items: Iterable[Item], replay: Callable[[Item], object] | None) -> Rest[Item]:
+def behind(
+    entries: Sequence[Entry],
+    items: Iterable[Item],
+    replay: Callable[[Item], object] | None,
+    on_passed: Callable[[Entry, Sequence[Item]], object] | None = None,
+) -> Rest[Item]:
     """What is left of an input.
 
     Args:
@@ -49,18 +54,23 @@ def behind(entries: Sequence[Entry], items: Iterable[Item], replay: Callable[[It
         items: The input from its beginning. A `SeekableSource` is asked to seek, unless there is `replay`, or items
             have been put off.
         replay: Called with each item that is passed over.
+        on_passed: Called with each entry that is passed, and its items: where the input can seek, the last alone.
 
     Raises:
         LedgerMismatch: The input is not the one that the entries were made of.
     """
     if replay is None and isinstance(items, SeekableSource) and entries and not any(each.parked for each in entries):
         last = entries[-1]  # that it is the same input is told by the last chunk
-        return _passed([last], iter(items.from_item(last.first_item)), None, last.first_item)
-    return _passed(entries, iter(items), replay, 0)
+        return _passed([last], iter(items.from_item(last.first_item)), None, on_passed, last.first_item)
+    return _passed(entries, iter(items), replay, on_passed, 0)
 
 
 def _passed(
-    entries: Sequence[Entry], items: Iterator[Item], replay: Callable[[Item], object] | None, done: int
+    entries: Sequence[Entry],
+    items: Iterator[Item],
+    replay: Callable[[Item], object] | None,
+    on_passed: Callable[[Entry, Sequence[Item]], object] | None,
+    done: int,
 ) -> Rest[Item]:
     parked: list[tuple[int, Item]] = []
     for entry in entries:
@@ -75,6 +85,8 @@ def _passed(
                 f"run {entry.run_id!r} has written other items than these from item {done} on:"
                 " start it with the same input, or use another run_id for this one"
             )
+        if on_passed is not None:
+            on_passed(entry, chunk)
         if replay is not None:
             for item in chunk:
                 replay(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from uuid import uuid4
@@ -210,7 +211,10 @@ class BatchWriter:
 
         Use it as a context manager: leaving the block flushes the rest, unless by an exception.
         """
-        return Batch(self._new_run(self._opened(None)))
+        try:
+            return Batch(self._new_run(self._bookkeeper(None)))
+        except FlushFailed as error:
+            return Batch(self._stopped_run(error))
 
     def retry(self, run_id: str, map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
         """Write the failed items of a run again; those that land leave the dead letters.
@@ -238,45 +242,46 @@ class BatchWriter:
                 key = {"run_id": letter.run_id, "item_index": letter.item_index, "attempt": letter.attempt}
                 out.update(table, key, landed_at=datetime.now(UTC))
 
-        run = self._new_run(self._opened(None))
+        try:
+            run = self._new_run(self._bookkeeper(None), of_letters=True)
+        except FlushFailed as error:
+            run = self._stopped_run(error)
         for _ in reports_of(run, (read(letter) for letter in letters if read), map_letter):
             pass
         return run.result()
 
-    def _new_run(self, opened: Bookkeeper | FlushFailed | None, resumed: int = 0) -> Run:
-        """A run with its books; one that has already stopped where they could not be opened."""
-        failed = opened if isinstance(opened, FlushFailed) else None
-        bookkeeper = None if isinstance(opened, FlushFailed) else opened
+    def _new_run(self, bookkeeper: Bookkeeper | None, resumed: int = 0, *, of_letters: bool = False) -> Run:
+        settings, key = self._settings, self._settings.key
+        if of_letters and key is not None:
+            settings = replace(settings, key=lambda letter: key(letter.item))
         listener = self._books.listener(bookkeeper.run_id if bookkeeper else uuid4().hex)
-        run = Run(self._sink, self._settings, time.monotonic, bookkeeper, resumed, listener)
-        if failed is not None:
-            fault = failed.fault
-            run.stop(str(fault.kind), fault.message, fault.error_type)
+        return Run(self._sink, settings, time.monotonic, bookkeeper, resumed, listener)
+
+    def _stopped_run(self, error: FlushFailed) -> Run:
+        """A run that writes nothing, because its books cannot be opened."""
+        run = self._new_run(None)
+        run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type, error.fault.sqlstate)
         return run
 
-    def _opened(self, run_id: str | None) -> Bookkeeper | FlushFailed | None:
-        """What keeps the books of a run, or why nothing can; nothing where there are no books."""
-        try:
-            return self._settings.retry.run(lambda: self._books.bookkeeper(run_id))
-        except FlushFailed as error:
-            return error
+    def _bookkeeper(self, run_id: str | None) -> Bookkeeper | None:
+        return self._settings.retry.run(lambda: self._books.bookkeeper(run_id))
 
     def _started(
         self, items: Iterable[Item], map_item: MapFunction[Item], run_id: str | None, *, replay_map: bool
     ) -> tuple[Run, Iterator[Item]]:
         """A run, and what is left to it of the input."""
         check_map(map_item)
-        bookkeeper = self._opened(run_id)
-        if run_id is None or bookkeeper is None or isinstance(bookkeeper, FlushFailed):
-            return self._new_run(bookkeeper), iter(items)
         try:
+            bookkeeper = self._bookkeeper(run_id)
+            if bookkeeper is None or run_id is None:
+                return self._new_run(bookkeeper), iter(items)
             entries = self._settings.retry.run(lambda: list(bookkeeper.entries()))
             parked_done = self._settings.retry.run(bookkeeper.parked_done)
         except FlushFailed as error:
-            return self._new_run(error), iter(items)
+            return self._stopped_run(error), iter(())
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
         try:
-            rest = behind(entries, items, replay)
+            rest = behind(entries, items, replay, self._books.mender(run_id))
         except BatchWriteError:
             raise
         except Exception as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, MetaData, create_engine, event
+from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, event
 
 DATA_VARIABLE = "BATCHWRITE_SHARED_DATA"
 ANNOUNCED = pytest.StashKey[str]()
@@ -98,6 +98,37 @@ def enforce_foreign_keys(connection: Any, _record: object) -> None:
 def postgres_database(databases: Databases) -> Iterator[Engine]:
     with databases.fresh() as url, watched(create_engine(url)) as engine:
         yield engine
+
+
+@contextmanager
+def postgres_emptied(url: URL) -> Iterator[Engine]:
+    """A database that serves one test after the other: made empty again afterwards, sooner than another is made."""
+    try:
+        with watched(create_engine(url)) as engine:
+            yield engine
+    finally:
+        admin = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with admin.connect() as connection:
+            for statement in _EMPTYING:
+                connection.exec_driver_sql(statement)
+        admin.dispose()
+
+
+_END_OTHERS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_DROP_SCHEMAS = """
+DO $$ DECLARE name text; BEGIN
+FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+LOOP EXECUTE 'DROP SCHEMA ' || quote_ident(name) || ' CASCADE'; END LOOP; END $$
+"""
+_EMPTYING = (
+    _END_OTHERS,
+    _DROP_SCHEMAS,
+    "CREATE SCHEMA public",
+    "GRANT USAGE ON SCHEMA public TO PUBLIC",
+)
 
 
 def online_retail_file() -> Path:

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from batchwrite.bookkeeping import check_run_id
 from batchwrite.cli.database import database_errors, open_database, reflect_table, sqlite_file
 from batchwrite.cli.errors import PARTIAL_SUCCESS, CommandError, WrongUsage, ending_with
 from batchwrite.cli.ledger import opened_ledger, schema_option
@@ -234,6 +235,8 @@ def _ledger(engine: Engine, options: LoadOptions, job: str) -> Ledger | None:
     """
     if options.run_id is None:
         return None
+    with ending_with(WrongUsage, ConfigurationError):
+        check_run_id(options.run_id)
     book = opened_ledger(engine, options.ledger_schema)
     with database_errors(engine):
         known = book.remember(engine, options.run_id, job)

@@ -228,12 +228,16 @@ class SqlSink(SqlCatalog):
 
     def _keep_books(self, connection: Connection, books: Books | None, refused: Sequence[tuple[int, Fault]]) -> None:
         """Write what is to be committed with the items."""
-        for table, rows in books(refused) if books is not None else ():
+        for table, rows, is_kept in books(refused) if books is not None else ():
             if rows:
                 try:
                     connection.execute(sqlalchemy.insert(table), [dict(row) for row in rows])
                 except IntegrityError as error:
                     raise AlreadyBooked from error
+            if rows and not is_kept:
+                same = [table.c[name] == sqlalchemy.bindparam(f"of_{name}") for name in rows[0]]
+                values = [{f"of_{name}": value for name, value in row.items()} for row in rows]
+                connection.execute(sqlalchemy.delete(table).where(*same), values)
 
     def read(self, query: Select[Any]) -> Sequence[Mapping[str, Any]]:
         """The rows of a query, by column, in a transaction of its own.
@@ -251,27 +255,27 @@ class SqlSink(SqlCatalog):
             ConfigurationError: They are not.
             FlushFailed: That cannot be found out.
         """
-        with self._told_of_engine():
+        with self._unwritten():
             ledger.require(self._engine)
 
     def forget_keys(self, ledger: Ledger, scope: str, older_than: timedelta) -> None:
         """Forget old idempotency keys; see `Ledger.forget_keys`.
 
         Raises:
-            FlushFailed: They cannot be reached.
+            FlushFailed: They cannot be forgotten.
         """
-        with self._told_of_engine():
+        with self._unwritten():
             ledger.forget_keys(self._engine, scope=scope, older_than=older_than)
 
     @contextmanager
-    def _told_of_engine(self) -> Iterator[None]:
-        """Classify what is raised by something that is done with the engine alone."""
+    def _unwritten(self) -> Iterator[None]:
+        """Around what is asked of the database beside the writing of items."""
         try:
             yield
         except ConfigurationError:
             raise
         except Exception as error:
-            raise FlushFailed(self._classified(error, None)) from error
+            raise FlushFailed(replace(self._classified(error, None), is_unrelated=True)) from error
 
     # ---- bulk
 

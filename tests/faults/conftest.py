@@ -1,11 +1,25 @@
 """Fixtures for the tests of this folder."""
 
 import pytest
+from databases import postgres_emptied
 from provoked import METADATA, THINGS
 from sqlalchemy import (
     NullPool,
     create_engine,
 )
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_databases):
+    with postgres_databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_engine(module_database):
+    """One database for all tests of a module, empty for each."""
+    with postgres_emptied(module_database) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -174,9 +174,11 @@ class PostgresqlSink(SqlSink):
         """Gives the statements that write what is to be committed with the items."""
         if books is None:
             return lambda _refused: ()
+        quote = connection.dialect.identifier_preparer.quote
         return lambda refused: [
-            wire.insert_of(table_name(connection.dialect, table), rows, connection.dialect.identifier_preparer.quote)
-            for table, rows in books(refused)
+            make(table_name(connection.dialect, table), rows, quote)
+            for table, rows, is_kept in books(refused)
+            for make in ([wire.insert_of] if is_kept else [wire.insert_of, wire.delete_of])
             if rows
         ]
 

@@ -31,6 +31,9 @@ _FAILED = frozenset({pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.E
 
 _MOST_RESULTS_BEFORE_LAST_WORDS = 100
 
+# What libpq gathers in a pipeline before it sends something of its own accord.
+_BYTES_TO_GATHER = 65_536
+
 _log = logging.getLogger("batchwrite.sql")
 
 
@@ -67,6 +70,14 @@ def insert_of(table: str, rows: Sequence[Mapping[str, Any]], quote: Callable[[st
     columns = ", ".join(map(quote, rows[0]))
     source = f"pg_catalog.json_populate_recordset(NULL::{table}, $1::pg_catalog.json)"
     sql = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {source} AS source"
+    return Statement(sql.encode(), [json.dumps(list(map(dict, rows))).encode()])
+
+
+def delete_of(table: str, rows: Sequence[Mapping[str, Any]], quote: Callable[[str], str]) -> Statement:
+    """The statement that deletes the rows that `insert_of` has inserted; none of their values is missing."""
+    same = " AND ".join(f"target.{quote(name)} = source.{quote(name)}" for name in rows[0])
+    source = f"pg_catalog.json_populate_recordset(NULL::{table}, $1::pg_catalog.json)"
+    sql = f"DELETE FROM {table} AS target USING {source} AS source WHERE {same}"
     return Statement(sql.encode(), [json.dumps(list(map(dict, rows))).encode()])
 
 
@@ -199,15 +210,12 @@ def pipeline(
             raise errors.OperationalError("the server has ended the connection")
         commit.is_sent = True
     connection.enter_pipeline_mode()
-    for sql, parameters in statements:
-        connection.send_query_params(sql, parameters)
-        yield from _flush(connection)
-    connection.pipeline_sync()
-    yield from _flush(connection)
     results: list[PGresult] = []
     try:
+        yield from _send(connection, statements)
         yield from _gather(connection, results)
     except errors.OperationalError:
+        _add_last_words(connection, results)
         _raise_if_any_failed(
             results, encoding, commit, len(statements) - 1
         )  # what a server says before it ends the connection says more
@@ -215,6 +223,28 @@ def pipeline(
     connection.exit_pipeline_mode()
     _raise_if_any_failed(results, encoding, commit, len(statements) - 1)
     return results
+
+
+def _send(connection: PGconn, statements: Sequence[Statement]) -> Generator[bool, None, None]:
+    """Send all, what is little in one piece: a server that ends the connection at once can say why first."""
+    for sql, parameters in statements:
+        connection.send_query_params(sql, parameters)
+        if sum(map(len, filter(None, parameters))) > _BYTES_TO_GATHER:
+            yield from _flush(connection)
+    connection.pipeline_sync()
+    yield from _flush(connection)
+
+
+def _add_last_words(connection: PGconn, results: list[PGresult]) -> None:
+    """What the server has answered before it ended the connection, and nobody has taken: in the statements' order."""
+    if connection.status != pq.ConnStatus.BAD:
+        return  # it might keep us waiting
+    for _ in range(_MOST_RESULTS_BEFORE_LAST_WORDS):
+        result = connection.get_result()
+        if result is not None:
+            if result.status in _FAILED and not result.error_field(pq.DiagnosticField.SQLSTATE):
+                return  # libpq's own words: what the server has done with this statement is not known
+            results.append(result)
 
 
 def _raise_if_any_failed(

@@ -1,0 +1,36 @@
+"""Fixtures for the tests of this folder: databases with the tables of `booked`, and those of the ledger."""
+
+import pytest
+from booked import LEDGER, METADATA, SUMS
+from databases import postgres_emptied
+
+
+def prepared(engine):
+    METADATA.create_all(engine)
+    LEDGER.create(engine)
+    with engine.begin() as connection:
+        connection.execute(SUMS.insert(), {"id": 0, "total": 0})
+    return engine
+
+
+@pytest.fixture
+def database(engine):
+    return prepared(engine)
+
+
+@pytest.fixture
+def postgres(postgres_engine):
+    return prepared(postgres_engine)
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_databases):
+    with postgres_databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_engine(module_database):
+    """One database for all tests of a module, empty for each."""
+    with postgres_emptied(module_database) as engine:
+        yield engine

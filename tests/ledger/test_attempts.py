@@ -1,0 +1,268 @@
+"""What bounds and steers attempts: chunk_timeout, classify=, the seconds in total of a retry policy."""
+
+import socket
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from booked import ITEMS, assert_landed, counts, entries, ids, insert_row, write_one, writer
+from sqlalchemy import NullPool, create_engine, text
+
+from batchwrite import BatchWriter, ConfigurationError, Fault, FaultKind, RetryPolicy, Status
+from batchwrite.faults import FlushFailed
+
+
+class Hole:
+    """A port of 127.0.0.1 that passes everything on to a server, until it is told to keep the answers to itself.
+
+    It does that as soon as a client sends COMMIT, and passes the COMMIT on.
+    """
+
+    def __init__(self, port):
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.is_open = True
+        self.swallowed = threading.Event()
+        self._sockets = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._port))
+            self._sockets += [client, server]
+            silent = threading.Event()
+            threading.Thread(target=self._pass, args=(client, server, silent), daemon=True).start()
+            threading.Thread(target=self._answer, args=(server, client, silent), daemon=True).start()
+
+    def _pass(self, client, server, silent):
+        try:
+            while data := client.recv(65_536):
+                if self.is_open and b"COMMIT" in data and b"batchwrite_chunks" not in data[data.index(b"COMMIT") :]:
+                    self.is_open = False
+                    silent.set()
+                    self.swallowed.set()
+                server.sendall(data)
+        except OSError:
+            pass
+        finally:
+            server.close()
+
+    def _answer(self, server, client, silent):
+        try:
+            while data := server.recv(65_536):
+                if not silent.is_set():
+                    client.sendall(data)
+        except OSError:
+            pass
+
+    def close(self):
+        for each in self._sockets:
+            each.close()
+
+
+@pytest.fixture
+def hole(postgres):
+    with closing(Hole(postgres.url.port)) as hole:
+        yield hole
+
+
+@pytest.fixture
+def through_hole(postgres, hole):
+    url = postgres.url.set(port=hole.port)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"sslmode": "disable", "gssencmode": "disable"})
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("items", [[1, 2, 3], [1, -2, 3]])
+def test_a_commit_whose_answer_never_comes_is_looked_up_when_its_time_is_over(postgres, through_hole, hole, items):
+    began = time.monotonic()
+    result = writer(through_hole, chunk_timeout=1).run(items, write_one)
+    assert hole.swallowed.is_set()
+    assert time.monotonic() - began < 10
+    landed = [number for number in items if number > 0]
+    assert counts(result) == (len(landed), len(items) - len(landed), 0, 0, 0)
+    assert_landed(postgres, landed)
+    assert len(entries(postgres, result.run_id)) == 1
+
+
+def test_without_a_ledger_such_a_chunk_is_unknown(postgres, through_hole, hole):
+    result = writer(through_hole, ledger=None, chunk_timeout=1).run([1, 2, 3], write_one)
+    assert hole.swallowed.is_set()
+    assert (result.status, result.unknown, result.written) == (Status.UNKNOWN, 3, 0)
+
+
+@pytest.fixture
+def locked(postgres):
+    """Another session, that has inserted 2 and not committed."""
+    other = create_engine(postgres.url, poolclass=NullPool)
+    with other.connect() as connection:
+        connection.execute(ITEMS.insert(), {"id": 2, "n": 2})
+        yield connection
+    other.dispose()
+
+
+def test_a_chunk_that_waits_for_a_lock_too_long_is_tried_again(postgres, locked, caplog):
+    threading.Timer(1.0, locked.rollback).start()
+    patient = RetryPolicy(attempts=40, first_wait=0.02, longest_wait=0.02)
+    result = writer(postgres, chunk_timeout=0.3, retry=patient).run([1, 2, 3], write_one)
+    assert counts(result) == (3, 0, 0, 0, 0)
+    assert_landed(postgres, [1, 2, 3])
+    assert any(getattr(record, "action", "") == "timeout" for record in caplog.records)
+
+
+def test_a_lock_that_is_not_given_up_makes_no_item_fail(postgres, locked):
+    result = writer(postgres, chunk_timeout=0.2).run([1, 2, 3, 4], write_one)
+    assert counts(result) == (0, 0, 0, 4, 0) or result.unattempted == result.received
+    assert "chunk_timeout" in result.abort.message
+    locked.rollback()
+    assert ids(postgres) == []
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    assert locked.scalar(text(blocked)) == 0  # nobody waits on the server for what the client has given up
+
+
+def test_a_chunk_in_time_is_left_alone(database, caplog):
+    assert writer(database, chunk_timeout=60).run(range(1, 8), write_one).written == 7
+    assert threading.active_count() < 20
+    assert not any(getattr(record, "action", "") == "timeout" for record in caplog.records)
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_a_time_that_is_none_is_refused(sqlite_engine, seconds):
+    with pytest.raises(ConfigurationError, match="chunk_timeout"):
+        BatchWriter(sqlite_engine, chunk_timeout=seconds)
+
+
+# ---- classify=
+
+
+def refused_as(word):
+    """Says so of what a check constraint refuses, and nothing of anything else."""
+
+    def classify(error):
+        return word if "check" in f"{type(error).__name__} {error}".lower() else None
+
+    return classify
+
+
+ROWS = [{"id": 1, "n": 1}, {"id": 2, "n": -2}, {"id": 3, "n": 3}, {"id": 1, "n": 4}]
+
+
+@pytest.mark.parametrize("kind", [FaultKind.FATAL, FaultKind.TRANSIENT, FaultKind.CAPACITY])
+def test_the_users_word_goes_before_the_librarys(database, kind):
+    result = writer(database, classify=refused_as(kind)).run(ROWS, insert_row)
+    assert (result.written, result.failed, result.abort.reason) == (0, 0, str(kind))
+    assert result.unattempted == result.received
+
+
+def test_without_a_word_of_the_user_the_library_decides(database):
+    result = writer(database, classify=lambda error: None).run(ROWS, insert_row)
+    assert counts(result) == (2, 2, 0, 0, 0)
+
+
+def test_the_user_may_say_more_than_the_kind(database):
+    fault = Fault(kind=FaultKind.ITEM, error_type="Refused", message="no negative stock", sqlstate="BW001")
+    result = writer(database, classify=refused_as(fault)).run(ROWS, insert_row)
+    assert counts(result) == (2, 2, 0, 0, 0)
+    told = {failure.index: (failure.error_type, failure.message, failure.sqlstate) for failure in result.failures}
+    assert told[1] == ("Refused", "no negative stock", "BW001")
+
+
+def test_the_user_may_make_weather_an_items_fault(postgres):
+    with postgres.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF NEW.n = 2 THEN RAISE EXCEPTION USING ERRCODE = '55000'; END IF; RETURN NEW; END $$; "
+            "CREATE TRIGGER t BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+
+    def classify(error):
+        return FaultKind.ITEM if getattr(error, "sqlstate", "") == "55000" else None
+
+    assert writer(postgres).run([1, 2, 3], write_one).abort.reason == "fatal"
+    assert counts(writer(postgres, classify=classify).run([1, 2, 3], write_one)) == (2, 1, 0, 0, 0)
+    assert_landed(postgres, [1, 3])
+
+
+def test_a_classify_that_raises_is_passed_by_and_said_so(database, caplog):
+    def classify(error):
+        raise ValueError("planted-4711")
+
+    result = writer(database, classify=classify).run(ROWS, insert_row)
+    assert counts(result) == (2, 2, 0, 0, 0)
+    told = [record.getMessage() for record in caplog.records if getattr(record, "action", "") == "classify"]
+    assert told
+    assert not any("planted" in text for text in told)
+
+
+def test_a_classify_that_says_anything_else_is_passed_by(database):
+    assert counts(writer(database, classify=lambda error: "item").run(ROWS, insert_row)) == (2, 2, 0, 0, 0)
+
+
+# ---- the seconds in total
+
+
+def failing(times, seconds):
+    """A flush that fails so often, and takes so long."""
+    calls = []
+
+    def attempt():
+        calls.append(time.monotonic())
+        time.sleep(seconds)
+        if len(calls) <= times:
+            raise FlushFailed(Fault(kind=FaultKind.TRANSIENT, error_type="X", message="again"))
+        return len(calls)
+
+    return attempt, calls
+
+
+def test_no_attempt_is_begun_when_the_seconds_in_total_are_over():
+    attempt, calls = failing(1_000, 0.02)
+    policy = RetryPolicy(attempts=1_000, first_wait=0, longest_wait=0, total_seconds=0.2)
+    began = time.monotonic()
+    with pytest.raises(FlushFailed):
+        policy.run(attempt)
+    assert 2 <= len(calls) <= 15
+    assert calls[-1] - began <= 0.25
+
+
+def test_attempts_within_the_seconds_in_total_go_on():
+    attempt, _ = failing(5, 0)
+    assert RetryPolicy(attempts=10, first_wait=0, longest_wait=0, total_seconds=60).run(attempt) == 6
+
+
+def test_the_number_of_attempts_bounds_too():
+    attempt, calls = failing(5, 0)
+    with pytest.raises(FlushFailed):
+        RetryPolicy(attempts=3, first_wait=0, longest_wait=0, total_seconds=60).run(attempt)
+    assert len(calls) == 3
+
+
+def test_a_wait_that_would_end_too_late_is_not_begun():
+    attempt, calls = failing(1_000, 0)
+    began = time.monotonic()
+    with pytest.raises(FlushFailed):
+        RetryPolicy(attempts=1_000, first_wait=30, longest_wait=30, total_seconds=0.05).run(attempt)
+    assert time.monotonic() - began < 1
+    assert len(calls) < 20
+
+
+@pytest.mark.parametrize("options", [{"total_seconds": 0}, {"total_seconds": -1}, {"attempts": 0}, {"first_wait": -1}])
+def test_a_policy_that_makes_no_sense_is_refused(options):
+    with pytest.raises(ConfigurationError):
+        RetryPolicy(**options)
+
+
+def test_a_run_gives_up_when_the_seconds_in_total_are_over(postgres_server):
+    engine = create_engine(postgres_server.url.set(port=1), poolclass=NullPool)
+    policy = RetryPolicy(attempts=10_000, first_wait=0.01, longest_wait=0.01, total_seconds=0.3)
+    began = time.monotonic()
+    result = BatchWriter(engine, retry=policy).run([1], write_one)
+    assert result.abort.reason == "lost"
+    assert 0.1 < time.monotonic() - began < 5
