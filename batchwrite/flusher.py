@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from batchwrite.attendant import Attendant
 from batchwrite.chunk import Chunk, ParkedItem
 from batchwrite.faults import Fault, FaultKind, FlushFailed
-from batchwrite.result import Abort, ItemFailure, Stage
+from batchwrite.flight import LOSSES_OF_AN_ITEM, Flight, map_failures, note_fallback, parked_item, undone, write_failure
+from batchwrite.result import Abort
 from batchwrite.tally import ChunkReport, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
-    from batchwrite.ledger import Bookkeeper, BookRows, Books
+    from batchwrite.ledger import Bookkeeper, Books
     from batchwrite.settings import RunSettings
     from batchwrite.sink import PendingWrite, Sink
 
@@ -31,70 +32,7 @@ _MOST_PARKED = 10_000
 
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
-# A value that makes the server drop the connection looks like weather. After so many losses a chunk is written in
-# halves, each by itself, and an item alone is at fault, unless one more attempt shows that somebody else was.
-_LOSSES_OF_A_CHUNK, _LOSSES_OF_AN_ITEM = 2, 3
-
 _WHAT_TO_DO = "make room for it on the server (disk, memory or connections), and start the run again"
-
-
-class _Flight:
-    """A chunk that is being flushed.
-
-    Attributes:
-        chunk: The chunk.
-        positions: Positions of the items to be flushed.
-        items: Their writes.
-        pending: The attempt on its way, if there is one.
-        is_behind: Whether that attempt began before all chunks before this one were settled: what it is refused for
-            may be mended by one of those, so that only a second attempt tells.
-        is_in_doubt: Whether an attempt before may have been committed.
-        is_looked_up: Whether duplicates have been left out, as far as items have idempotency keys.
-        losses: How often the connection was lost while it was written.
-        cancellations: How often the server has cancelled a statement of it.
-    """
-
-    __slots__ = (
-        "cancellations",
-        "chunk",
-        "is_behind",
-        "is_in_doubt",
-        "is_looked_up",
-        "items",
-        "losses",
-        "pending",
-        "positions",
-    )
-
-    def __init__(self, chunk: Chunk) -> None:
-        self.take(chunk)
-        self.is_looked_up = not chunk.keys
-        self.pending: PendingWrite | None = None
-        self.is_behind = False
-        self.is_in_doubt = False
-        self.losses = self.cancellations = 0
-
-    def take(self, chunk: Chunk) -> None:
-        """Flush this chunk."""
-        self.chunk = chunk
-        self.positions, self.items = chunk.to_flush()
-
-    @property
-    def is_to_split(self) -> bool:
-        """Whether it may be the chunk itself that costs connections, or takes too long: its halves may not."""
-        return len(self.chunk) > 1 and self.losses + self.cancellations >= _LOSSES_OF_A_CHUNK
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether it is one item that has cost too many connections."""
-        return len(self.items) == len(self.chunk) == 1 and self.losses >= _LOSSES_OF_AN_ITEM
-
-    def keep_only(self, count: int) -> None:
-        """Leave out all items but the first so many."""
-        if self.pending is not None:
-            self.pending.abandon()
-            self.pending = None
-        self.items = self.items[:count]
 
 
 class Flusher:
@@ -127,7 +65,7 @@ class Flusher:
         self._settings = settings
         self._bookkeeper = bookkeeper
         self._on_report = on_report
-        self._flights: deque[_Flight] = deque()
+        self._flights: deque[Flight] = deque()
         self._reports: deque[ChunkReport] = deque()  # settled, not yet taken
         self.tally = Tally(settings.keep_failures)
         self.abort: Abort | None = None
@@ -189,7 +127,7 @@ class Flusher:
             if self.abort is not None:
                 self.leave(chunk)
                 return
-            flight = _Flight(chunk)
+            flight = Flight(chunk)
             self._flights.append(flight)
             try:
                 while flight in self._flights and not (self._begin(flight) and self._settings.workers):
@@ -218,7 +156,7 @@ class Flusher:
                     if pending.has_ended:
                         self._settle()
 
-    def _may_commit_at_once(self, flight: _Flight, pending: PendingWrite) -> bool:
+    def _may_commit_at_once(self, flight: Flight, pending: PendingWrite) -> bool:
         """Whether nothing that was refused can keep a part of the chunk from being committed."""
         is_decided = self._settings.policy.most is None or not (pending.refused or flight.chunk.verdicts)
         return is_decided and not (pending.refused and flight.is_behind)
@@ -264,7 +202,7 @@ class Flusher:
 
     # ---- one chunk
 
-    def _begin(self, flight: _Flight) -> bool:
+    def _begin(self, flight: Flight) -> bool:
         """Begin an attempt that goes on by itself; false where there can be none, or not yet."""
         others = [other.pending for other in self._flights if other is not flight]
         if None in others or not self._can_look_up(flight) or not flight.items:
@@ -299,7 +237,7 @@ class Flusher:
         self.tally.count(report)
         self._has_landed = self._has_landed or (report.landed > 0 and not report.is_unknown)
         self._reports.append(report)
-        self._parked += [_parked_item(report.chunk, position) for position in sorted(report.parked)]
+        self._parked += [parked_item(report.chunk, position) for position in sorted(report.parked)]
         self._tell(report)
         self._apply_policy()
         if report.reached < len(report.chunk):  # by the books, of another start of the same run with smaller chunks
@@ -309,7 +247,7 @@ class Flusher:
         if interrupt is not None:
             raise interrupt
 
-    def _undone_for_good(self, flight: _Flight, error: FlushFailed) -> tuple[ChunkReport, BaseException | None]:
+    def _undone_for_good(self, flight: Flight, error: FlushFailed) -> tuple[ChunkReport, BaseException | None]:
         """What becomes of a chunk that is not tried again, and the Ctrl-C that has ended it, if one has."""
         if flight.is_given_up and self._others_land():
             try:
@@ -341,13 +279,13 @@ class Flusher:
             self.stop("dead_letters", message, type(error).__name__)
             _log.error("the run stops: %s", message, extra={"action": "abort", "kind": "dead_letters"})
 
-    def _is_retriable(self, flight: _Flight, fault: Fault) -> bool:
+    def _is_retriable(self, flight: Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
-        if flight.is_to_split or (flight.is_given_up and flight.losses > _LOSSES_OF_AN_ITEM):
+        if flight.is_to_split or (flight.is_given_up and flight.losses > LOSSES_OF_AN_ITEM):
             return False
         return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
 
-    def _flush_once(self, flight: _Flight) -> ChunkReport:
+    def _flush_once(self, flight: Flight) -> ChunkReport:
         if flight.is_in_doubt and self._bookkeeper is not None:
             found = self._bookkeeper.find(flight.chunk)
             if found is not None:
@@ -362,7 +300,7 @@ class Flusher:
             flight.cancellations += fault.is_cancelled and not fault.is_unrelated
             raise
 
-    def _split(self, flight: _Flight) -> None:
+    def _split(self, flight: Flight) -> None:
         """Write the first chunk as two: one of its items may be what costs the connection."""
         _log.warning(
             "%s has lost the connection or was cancelled %d times, and is written in halves",
@@ -372,7 +310,7 @@ class Flusher:
         )
         self._flights.popleft()
         for half in reversed(flight.chunk.halves()):
-            part = _Flight(half)
+            part = Flight(half)
             part.is_in_doubt = flight.is_in_doubt
             self._flights.appendleft(part)
 
@@ -384,7 +322,7 @@ class Flusher:
         pending = self._sink.begin(items, [], may_commit=False)
         try:
             if pending is None:
-                self._sink.write(items, _undone)
+                self._sink.write(items, undone)
             else:
                 pending.wait(lambda _pending: None)
         except FlushFailed as error:
@@ -394,7 +332,7 @@ class Flusher:
                 pending.abandon()
         return True
 
-    def _given_up(self, flight: _Flight) -> ChunkReport:
+    def _given_up(self, flight: Flight) -> ChunkReport:
         """Report an item that costs the connection whenever it is written; its failure goes into the books."""
         fault = Fault(kind=FaultKind.ITEM, error_type="ConnectionLost", message=_COSTS_THE_CONNECTION)
         report = self._report(flight, [(0, fault)])
@@ -404,7 +342,7 @@ class Flusher:
             self._sink.write([], lambda _refused: rows)
         return report
 
-    def _can_look_up(self, flight: _Flight) -> bool:
+    def _can_look_up(self, flight: Flight) -> bool:
         """Leave duplicates out, if that can be done now; if not, it is done in the chunk's turn."""
         try:
             self._look_up(flight)
@@ -412,7 +350,7 @@ class Flusher:
             return False
         return True
 
-    def _look_up(self, flight: _Flight) -> None:
+    def _look_up(self, flight: Flight) -> None:
         """Leave out the items whose idempotency keys have landed before."""
         if not flight.is_looked_up and self._bookkeeper is not None:
             chunk = self._bookkeeper.without_duplicates(flight.chunk)
@@ -420,14 +358,14 @@ class Flusher:
                 flight.take(chunk)
             flight.is_looked_up = True
 
-    def _finds_duplicates(self, flight: _Flight) -> bool:
+    def _finds_duplicates(self, flight: Flight) -> bool:
         """Whether there are more duplicates than when it was looked last, which was before others had landed."""
         before = flight.chunk
         flight.is_looked_up = not before.keys
         self._look_up(flight)
         return flight.chunk is not before
 
-    def _written(self, flight: _Flight) -> ChunkReport:
+    def _written(self, flight: Flight) -> ChunkReport:
         self._look_up(flight)
         chunk = flight.chunk
         end = self._report(flight, ()).reached
@@ -450,25 +388,25 @@ class Flusher:
                 raise
             if self._finds_duplicates(flight):
                 return self._written(flight)
-            _note_fallback(chunk, error.fault)
+            note_fallback(chunk, error.fault)
             has_fallen_back = True
             refused.clear()
             self._sink.write_each(flight.items, refuse, self._books_of(flight))
         report = self._report(flight, refused.items())
         return replace(report, fell_back=has_fallen_back or bool(refused))
 
-    def _report(self, flight: _Flight, refused: Iterable[tuple[int, Fault]]) -> ChunkReport:
+    def _report(self, flight: Flight, refused: Iterable[tuple[int, Fault]]) -> ChunkReport:
         """What is to be reported of a chunk once it is committed without the items refused."""
         chunk = flight.chunk
-        failures = _map_failures(chunk)
+        failures = map_failures(chunk)
         parked: set[int] = set()
         for number, fault in refused:
             position = flight.positions[number]
             if self._may_park(chunk, fault, len(parked)):
                 parked.add(position)
             else:
-                failures[position] = _write_failure(chunk, position, fault)
-        reached = self._end_of_run(chunk, failures)
+                failures[position] = write_failure(chunk, position, fault)
+        reached = self._settings.policy.end_of(len(chunk), failures, self.tally.failed)
         failures = {position: failure for position, failure in failures.items() if position < reached}
         return ChunkReport(
             chunk=chunk, failures=failures, reached=reached, parked=frozenset(parked & {*range(reached)})
@@ -480,14 +418,14 @@ class Flusher:
         has_room = len(self._parked) + others < _MOST_PARKED
         return self._settings.defer_foreign_keys and fault.misses_parent and is_first and has_room
 
-    def _books_of(self, flight: _Flight) -> Books | None:
+    def _books_of(self, flight: Flight) -> Books | None:
         """What is to be written with a chunk into the run's books."""
         bookkeeper = self._bookkeeper
         if bookkeeper is None:
             return None
         return lambda refused: bookkeeper.rows(self._report(flight, refused))
 
-    def _finish_attempt(self, flight: _Flight, refuse: Callable[[int, Fault], int]) -> bool:
+    def _finish_attempt(self, flight: Flight, refuse: Callable[[int, Fault], int]) -> bool:
         """Bring the attempt on its way to its end; false where there is none, or it is not to be believed.
 
         Raises:
@@ -527,17 +465,7 @@ class Flusher:
                 flight.pending.abandon()
                 flight.pending = None
 
-    def _end_of_run(self, chunk: Chunk, failures: Mapping[int, ItemFailure]) -> int:
-        """How many items of a chunk are decided before failures, as far as they are known, end the run."""
-        policy = self._settings.policy
-        if policy.most is None:
-            return len(chunk)
-        for count, position in enumerate(sorted(failures), start=1):
-            if not policy.allows(self.tally.failed + count):
-                return position + 1
-        return len(chunk)
-
-    def _stopped_by(self, error: FlushFailed, flight: _Flight) -> ChunkReport:
+    def _stopped_by(self, error: FlushFailed, flight: Flight) -> ChunkReport:
         """What becomes of a chunk that could not be written through no fault of its items."""
         fault, chunk = error.fault, flight.chunk
         reason = str(FaultKind.FATAL if fault.kind is FaultKind.ITEM else fault.kind)
@@ -555,7 +483,7 @@ class Flusher:
         # Map failures are certain; all others of the chunk went into the COMMIT that got no answer.
         return ChunkReport(
             chunk=chunk,
-            failures=_map_failures(chunk),
+            failures=map_failures(chunk),
             reached=len(chunk),
             is_unknown=True,
         )
@@ -569,50 +497,3 @@ class Flusher:
             self.stop(
                 "failure_limit", f"{tally.failed} of {decided} items failed, and the run allows {policy.ratio:.2%}"
             )
-
-
-class _Undone(Exception):
-    """What was only tried is undone."""
-
-
-def _undone(_refused: Sequence[tuple[int, Fault]]) -> Sequence[BookRows]:
-    raise _Undone
-
-
-def _note_fallback(chunk: Chunk, fault: Fault) -> None:
-    _log.info(
-        "%s is written item by item: %s",
-        chunk,
-        fault.message,
-        extra={"action": "fallback", "chunk": chunk.number, "sqlstate": fault.sqlstate, "table": fault.table},
-    )
-
-
-def _map_failures(chunk: Chunk) -> dict[int, ItemFailure]:
-    """The items of a chunk that failed in map, by position."""
-    return {position: verdict for position, verdict in chunk.verdicts.items() if isinstance(verdict, ItemFailure)}
-
-
-def _write_failure(chunk: Chunk, position: int, fault: Fault) -> ItemFailure:
-    return ItemFailure(
-        index=chunk.index_of(position),
-        item=chunk.items[position],
-        stage=Stage.COMMIT if fault.at_commit else Stage.WRITE,
-        error_type=fault.error_type,
-        message=fault.message,
-        sqlstate=fault.sqlstate,
-        table=fault.table,
-        column=fault.column,
-        constraint=fault.constraint,
-        attempts=1,
-        detail=fault.detail,
-    )
-
-
-def _parked_item(chunk: Chunk, position: int) -> ParkedItem:
-    return ParkedItem(
-        index=chunk.index_of(position),
-        item=chunk.items[position],
-        writes=chunk.writes[position],
-        key=chunk.keys[position] if chunk.keys else None,
-    )

@@ -10,7 +10,7 @@ from batchwrite.errors import ConfigurationError
 from batchwrite.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 # More connections than this keep no database busier.
 _MOST_WORKERS = 64
@@ -39,6 +39,21 @@ class FailurePolicy:
     def allows(self, failed: int) -> bool:
         """Whether a run may go on after that many failed items."""
         return self.most is None or failed <= self.most
+
+    def end_of(self, count: int, failures: Collection[int], failed: int) -> int:
+        """How many items of a chunk are decided before failures, as far as they are known, end the run.
+
+        Args:
+            count: Number of items of the chunk.
+            failures: Positions of those that have failed.
+            failed: Number of items that have failed before the chunk.
+        """
+        if self.most is None:
+            return count
+        for number, position in enumerate(sorted(failures), start=1):
+            if not self.allows(failed + number):
+                return position + 1
+        return count
 
     def allows_share(self, failed: int, decided: int) -> bool:
         """Whether a run may go on after a chunk."""
