@@ -154,8 +154,15 @@ class DeadLetterFile(DeadLetters):
         decode: As for `DeadLetters`.
     """
 
-    def __init__(self, path: str | Path, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        types: Sequence[type] = (),
+        encode: Callable[[Any], str] = item_json.encode,
+        decode: Callable[[str], Any] | None = None,
+    ) -> None:
+        super().__init__(types=types, encode=encode, decode=decode)
         self._path = os.fspath(path)
 
     def keep(self, run_id: str, report: ChunkReport) -> None:
