@@ -245,8 +245,15 @@ class SqlSink(SqlCatalog):
         Raises:
             FlushFailed: They cannot be read.
         """
-        with self._transaction() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        try:
+            with self._transaction() as connection:
+                return [dict(row) for row in connection.execute(query).mappings()]
+        except FlushFailed as error:
+            if error.fault.kind is not FaultKind.IN_DOUBT:
+                raise
+            # Nothing was to be written: there is nothing to be in doubt of.
+            lost = replace(error.fault, kind=FaultKind.LOST, message="the connection to the database was lost")
+            raise FlushFailed(lost) from error.__cause__
 
     def require(self, ledger: Ledger) -> None:
         """Make sure that a ledger's tables are there.

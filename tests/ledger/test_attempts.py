@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from booked import ITEMS, assert_landed, counts, entries, ids, insert_row, write_one, writer
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, event, text
 
 from batchwrite import BatchWriter, ConfigurationError, Fault, FaultKind, RetryPolicy, Status
 from batchwrite.faults import FlushFailed
@@ -266,3 +266,25 @@ def test_a_run_gives_up_when_the_seconds_in_total_are_over(postgres_server):
     result = BatchWriter(engine, retry=policy).run([1], write_one)
     assert result.abort.reason == "lost"
     assert 0.1 < time.monotonic() - began < 5
+
+
+def test_a_look_into_the_ledger_that_gets_no_answer_is_in_doubt_of_nothing(postgres):
+    is_armed = threading.Event()
+    killer = create_engine(postgres.url, poolclass=NullPool)
+
+    @event.listens_for(postgres, "commit")
+    def kill_once(connection):
+        if is_armed.is_set():
+            is_armed.clear()
+            pid = connection.connection.dbapi_connection.info.backend_pid
+            with killer.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    try:
+        is_armed.set()
+        result = writer(postgres, retry=RetryPolicy(first_wait=0)).run(range(ITEMS), write_one, run_id="looked up")
+    finally:
+        event.remove(postgres, "commit", kill_once)
+    assert not is_armed.is_set()
+    assert (result.abort, result.unknown) == (None, 0)
+    assert result.written + result.failed + result.skipped == ITEMS
