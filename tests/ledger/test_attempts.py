@@ -282,9 +282,9 @@ def test_a_look_into_the_ledger_that_gets_no_answer_is_in_doubt_of_nothing(postg
 
     try:
         is_armed.set()
-        result = writer(postgres, retry=RetryPolicy(first_wait=0)).run(range(ITEMS), write_one, run_id="looked up")
+        result = writer(postgres, retry=RetryPolicy(first_wait=0)).run(range(30), write_one, run_id="looked up")
     finally:
         event.remove(postgres, "commit", kill_once)
     assert not is_armed.is_set()
     assert (result.abort, result.unknown) == (None, 0)
-    assert result.written + result.failed + result.skipped == ITEMS
+    assert result.written + result.failed + result.skipped == 30
