@@ -226,7 +226,8 @@ class Flusher:
                 lambda: self._flush_once(flight), lambda fault: self._is_retriable(flight, fault)
             )
         except FlushFailed as error:
-            if flight.is_to_split:
+            # In doubt, the halves might be there already: only the books could tell.
+            if flight.is_to_split and not (flight.is_in_doubt and self._bookkeeper is None):
                 self._split(flight)
                 return
             report, interrupt = self._undone_for_good(flight, error)
@@ -275,7 +276,8 @@ class Flusher:
             if self._on_report is not None:
                 self._on_report(report)
         except Exception as error:  # noqa: BLE001 - whatever it is, the chunk is committed
-            message = f"what failed in items up to {report.chunk.index_of(report.reached - 1)} cannot be kept: {error}"
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__  # a text may quote values
+            message = f"what failed in items up to {report.chunk.index_of(report.reached - 1)} cannot be kept: {why}"
             self.stop("dead_letters", message, type(error).__name__)
             _log.error("the run stops: %s", message, extra={"action": "abort", "kind": "dead_letters"})
 

@@ -4,6 +4,7 @@ sqlite_engine     an Engine on a SQLite file, foreign keys enforced
 postgres_engine   an Engine on a PostgreSQL database of the test's own
 engine            both, one after the other
 shared_engine     both, one database for all tests of a module: for hypothesis, an example makes its own tables
+module_database   the URL of one PostgreSQL database for all tests of a module
 created           `with created(shared_engine, metadata):` makes the tables, and drops them at the end
 postgres_server   the server itself (url, description)
 own_postgres      a server for this test alone, to be stopped, killed and started again
@@ -29,7 +30,7 @@ from databases import (
 )
 from hypothesis import HealthCheck, settings
 from servers import LocalPostgres, PostgresServer, announce, local_bin_dir, start_server
-from sqlalchemy import Engine, MetaData
+from sqlalchemy import URL, Engine, MetaData
 
 PROFILE_VARIABLE = "BATCHWRITE_HYPOTHESIS_PROFILE"
 
@@ -74,6 +75,12 @@ def postgres_databases(postgres_server: PostgresServer) -> Iterator[Databases]:
 def postgres_engine(postgres_databases: Databases) -> Iterator[Engine]:
     with postgres_database(postgres_databases) as engine:
         yield engine
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_databases: Databases) -> Iterator[URL]:
+    with postgres_databases.fresh() as url:
+        yield url
 
 
 @pytest.fixture

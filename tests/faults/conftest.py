@@ -9,12 +9,6 @@ from sqlalchemy import (
 )
 
 
-@pytest.fixture(scope="module")
-def module_database(postgres_databases):
-    with postgres_databases.fresh() as url:
-        yield url
-
-
 @pytest.fixture
 def postgres_engine(module_database):
     """One database for all tests of a module, empty for each."""

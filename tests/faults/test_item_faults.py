@@ -216,15 +216,6 @@ def test_a_trigger_of_sqlite_that_rolls_back_loses_no_other_item(sqlite):
     assert result.failed <= 1
 
 
-def test_a_strict_table_of_sqlite_fails_the_item(sqlite_engine):
-    with sqlite_engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE strict (id INTEGER PRIMARY KEY, n INTEGER) STRICT")
-    table = Table("strict", MetaData(), Column("id", Integer, primary_key=True), Column("n", Integer))
-    rows = [{"id": 1, "n": 1}, {"id": 2, "n": "x"}, {"id": 3, "n": 3}]
-    result = BatchWriter(sqlite_engine).run(rows, lambda row, out: out.insert(table, row))
-    assert [failure.index for failure in result.failures] == [1]
-
-
 def test_a_text_in_the_rowid_of_sqlite_fails_the_item(sqlite):
     assert fail_among_good(sqlite, {"id": "x"}).sqlstate == "SQLITE_MISMATCH"
 

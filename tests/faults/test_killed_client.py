@@ -113,4 +113,4 @@ def test_a_client_that_is_killed_and_started_again_writes_all_once(request, clie
             sums = select(*[func.sum(chunks.c[name]) for name in ("items", "written", "failed", "skipped")])
             written = count - len(failed) - len(skipped)
             assert tuple(connection.execute(sums).one()) == (count, written, len(failed), len(skipped))
-    print(f"{kills} kills in {number} runs")  # noqa: T201
+    print(f"{kills} kills in {number} runs")  # noqa: T201 - pytest shows it where the test fails

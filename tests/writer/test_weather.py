@@ -10,9 +10,12 @@ from sqlalchemy import (
 
 from batchwrite import (
     BatchWriter,
+    Fault,
+    FaultKind,
     RetryPolicy,
     Status,
 )
+from batchwrite.faults import FlushFailed
 from batchwrite.sinks.postgresql import bulk
 from batchwrite.sinks.postgresql.rules import PostgresqlRules
 from batchwrite.sinks.sql import SqlSink
@@ -122,3 +125,21 @@ def test_a_server_that_comes_back_in_time_costs_nothing(own_postgres):
     result = accounted(BatchWriter(engine, chunk_size=2, retry=patient, workers=0).run(range(6), map_item), engine)
     assert result.written == 6
     engine.dispose()
+
+
+def test_a_chunk_in_doubt_is_not_written_in_halves_without_books(monkeypatch):
+    """No server can be made to leave a doubt and a code at the same moment: the sink's answers are made up."""
+    writer = BatchWriter("sqlite://", retry=AT_ONCE)
+    faults = [
+        Fault(kind=FaultKind.LOST, error_type="OperationalError", message="lost"),
+        Fault(kind=FaultKind.IN_DOUBT, error_type="QueryCanceled", message="no answer", sqlstate="57014"),
+    ]
+    written = []
+
+    def write(items, books=None):
+        written.append(len(items))
+        raise FlushFailed(faults[len(written) - 1])
+
+    monkeypatch.setattr(writer._sink, "write", write)
+    result = writer.run([1, 2], write_one)
+    assert (written, result.unknown, result.status) == ([2, 2], 2, Status.UNKNOWN)
