@@ -174,7 +174,7 @@ def _check_delta(table: TableInfo, column: str, delta: Any) -> None:
         problem = f"a {type(delta).__name__} cannot be added to column {column}"
     elif is_number and not _is_finite(delta):
         problem = f"a number that is not finite cannot be added to column {column}"
-    elif is_number and column in table.integers and delta % 1:
+    elif is_number and column in table.integers and not _is_whole(delta):
         problem = f"a fraction cannot be added to column {column}, which holds whole numbers"
     if problem:
         raise ItemRefused(problem, table=table.name, column=column)
@@ -184,3 +184,9 @@ def _is_finite(number: Any) -> bool:
     if isinstance(number, Decimal):
         return number.is_finite()
     return bool(number - number == 0)
+
+
+def _is_whole(number: Any) -> bool:
+    if isinstance(number, Decimal):  # the remainder of one with more digits than the context has is an error
+        return number == number.to_integral_value()
+    return not number % 1

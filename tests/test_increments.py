@@ -207,3 +207,15 @@ def test_an_increment_beside_other_writes_keeps_its_place():
     shape, writes, _ = collector.record(None, several)
     assert shape is None
     assert [write.values for write in writes] == [{"n": 1}, {"id": 2}, {"n": 2}]
+
+
+@pytest.mark.parametrize("delta", [Decimal("1E+600"), Decimal("1.00"), 2**70, Fraction(4, 2), 2.0], ids=repr)
+def test_a_whole_number_of_any_size_and_type_is_taken(delta):
+    shape, _ = recorded_by(Collector(Catalog()), WHOLE, {"id": 1}, {"n": delta})
+    assert shape is not None
+
+
+@pytest.mark.parametrize("delta", [Decimal("1E-600"), Decimal("1.5"), Fraction(1, 3), 0.5], ids=repr)
+def test_a_fraction_is_refused_where_the_column_holds_whole_numbers(delta):
+    with pytest.raises(ItemRefused, match="whole numbers"):
+        recorded_by(Collector(Catalog()), WHOLE, {"id": 1}, {"n": delta})
