@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, MetaData, String, create_engine, event
+from sqlalchemy import URL, Engine, ForeignKeyConstraint, MetaData, String, create_engine, event
 from sqlalchemy.ext.compiler import compiles
 
 DATA_VARIABLE = "BATCHWRITE_SHARED_DATA"
@@ -85,6 +85,13 @@ class MariaDatabases:
 def varchar_with_length(kind: String, compiler: Any, **options: Any) -> str:
     """A text without a length, as the tests of all databases have it, needs one on MariaDB."""
     return compiler.visit_VARCHAR(kind if kind.length else String(200, collation=kind.collation), **options)
+
+
+@compiles(ForeignKeyConstraint, "mysql", "mariadb")
+def foreign_key_checked_at_once(constraint: ForeignKeyConstraint, compiler: Any, **options: Any) -> str:
+    """MariaDB has no foreign keys that wait for COMMIT: they are checked at once."""
+    text: str = compiler.visit_foreign_key_constraint(constraint, **options)
+    return text.replace(" DEFERRABLE INITIALLY DEFERRED", "")
 
 
 def assert_all_returned(engine: Engine) -> None:

@@ -121,7 +121,7 @@ class LocalMariaDB:
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
         self.port = servers._free_port()
-        self.directory = Path(tempfile.mkdtemp(prefix="bw-", dir="/tmp"))  # noqa: S108 - short enough for a socket
+        self.directory = Path(tempfile.mkdtemp(prefix="bw-", dir="/tmp"))  # short enough for a socket
         self.data_dir = self.directory / "data"
         self.log_path = self.directory / "mariadb.log"  # of all its lives
         atexit.register(self._close_at_exit)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import UUID
 
 import sqlalchemy
 from sqlalchemy import func, text
@@ -19,7 +20,7 @@ from batchwrite.sinks.dialects import DialectRules
 from batchwrite.write import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from sqlalchemy import Column, Connection, Constraint, Table
@@ -56,6 +57,7 @@ _FAILS = text("(SELECT 1 UNION ALL SELECT 2)")
 _FAILED = "1242"
 
 _TIMES = (datetime, time, timedelta)
+_SEVERAL = frozenset({list, tuple, set, frozenset})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +79,12 @@ class _Chunk:
 
     Attributes:
         mode: The words of `sql_mode`.
-        raw: The driver's connection.
-        encoders: What it has encoded values with before, where it is PyMySQL's.
+        strict: The driver's connection, where it is PyMySQL's and has been made strict.
         unique_indexes: The columns of every unique index, by table.
     """
 
     mode: frozenset[str]
-    raw: Any
-    encoders: Any
+    strict: Any
     unique_indexes: dict[Table, list[frozenset[str]]] = field(default_factory=dict)
 
 
@@ -98,14 +98,19 @@ class Upsert(mysql.Insert):
     inherit_cache = True
 
     @property
-    def excluded(self) -> Any:
-        """The row that was to be inserted."""
-        return self.inserted
+    def excluded(self) -> Mapping[str, Any]:
+        """The row that was to be inserted, by column."""
+        # SQLAlchemy doubles a percent sign twice where it writes `inserted`.
+        return {
+            column.key: func.values(column) if "%" in column.name else self.inserted[column.key]
+            for column in self.table.columns
+        }
 
     def on_conflict_do_update(self, *, index_elements: Sequence[Column[Any]], set_: Mapping[Any, Any]) -> Self:
         """Change the row that has the key."""
         first = index_elements[0]
-        is_same = sqlalchemy.and_(*(column.op("<=>")(self.inserted[column.key]) for column in index_elements))
+        excluded = self.excluded
+        is_same = sqlalchemy.and_(*(column.op("<=>")(excluded[column.key]) for column in index_elements))
         changes = {first: first, **set_}
         changes[first] = func.if_(is_same, changes[first], _FAILS)
         return self.on_duplicate_key_update({column.key: value for column, value in changes.items()})
@@ -148,16 +153,16 @@ class MysqlRules(DialectRules):
                 'e.g. by create_engine(…, connect_args={"sql_mode": "TRADITIONAL"})'
             )
         is_pymysql = type(raw).__module__.startswith("pymysql")
-        self._chunks[connection] = _Chunk(mode=mode, raw=raw, encoders=raw.encoders if is_pymysql else None)
+        self._chunks[connection] = _Chunk(mode=mode, strict=raw if is_pymysql else None)
         if is_pymysql:
-            raw.encoders = _strict(raw.encoders)
+            raw.escape = _strict_escape(raw)
         connection.exec_driver_sql(f"SAVEPOINT {_MARK}")
 
     def end(self, connection: Connection) -> None:
         """Give the driver its own ways back."""
         chunk = self._chunks.pop(connection, None)
-        if chunk is not None and chunk.encoders is not None:
-            chunk.raw.encoders = chunk.encoders
+        if chunk is not None and chunk.strict is not None:
+            del chunk.strict.escape
 
     def commits_by_itself(self, raw: Any) -> bool:
         """Whether a driver's connection commits every statement; PyMySQL and mysqlclient have a function for it."""
@@ -326,18 +331,20 @@ def _microseconds(value: Any) -> int:
 # ---- what PyMySQL sends
 
 
-def _strict(encoders: Mapping[Any, Any]) -> dict[Any, Any]:
-    """PyMySQL's encoders without those that send a value as something else.
+def _strict_escape(raw: Any) -> Callable[..., Any]:
+    """PyMySQL's `Connection.escape`, but that it sends no value as something else.
 
     It sends an object that it does not know as the text that `str` makes of it, and a list as what stands between the
     parentheses of IN, so that a list of one number becomes that number. Encoders that somebody has added stay.
     """
-    strict = dict(encoders)
-    for kind in (list, tuple, set, frozenset, dict):
-        strict[kind] = _refuse
-    strict[str] = _encode_relative  # texts themselves never come here, but everything that is not known
-    strict[Decimal] = _encode_decimal
-    return strict
+    escape = raw.escape
+    # Texts do not need an encoder; what has none of its own gets that of texts.
+    encoders = {**raw.encoders, str: _encode_relative, Decimal: _encode_decimal, dict: _refuse}
+
+    def strict_escape(value: Any, _mapping: Any = None) -> Any:
+        return _refuse(value) if type(value) in _SEVERAL else escape(value, encoders)
+
+    return strict_escape
 
 
 def _refuse(value: Any, _encoders: Any = None) -> NoReturn:
@@ -350,6 +357,8 @@ def _encode_relative(value: Any, encoders: Mapping[Any, Any]) -> Any:
         return encoders[int](int(value), encoders)
     if isinstance(value, numbers.Real):
         return encoders[float](float(value), encoders)
+    if isinstance(value, UUID):  # as SQLAlchemy leaves it for MariaDB's type, whose text it is
+        return f"'{value}'"
     for kind in (Decimal, datetime, date, time, timedelta):
         if isinstance(value, kind):
             return encoders[kind](value, encoders)
