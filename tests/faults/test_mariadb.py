@@ -8,7 +8,6 @@ from decimal import Decimal
 import pytest
 from provoked import (
     AT_ONCE,
-    METADATA,
     PARENT,
     THINGS,
     assert_aborted,
@@ -460,4 +459,3 @@ def test_a_statement_that_is_quoted_is_not_shown(mariadb):
     assert "planted" not in classify(caught.value).message
 
 
-assert METADATA
