@@ -43,7 +43,7 @@ MOST_OF_A_SCOPE = 100
 _LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
 
 # On MariaDB and MySQL a table can have an engine that knows no transactions, and an encoding that lacks characters.
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"))

@@ -87,7 +87,12 @@ def test_a_parent_with_children_cannot_be_deleted(mariadb):
         connection.execute(THINGS.insert(), [{"id": 1, "parent": 1}])
     result = BatchWriter(mariadb).run([1, 2], lambda key, out: out.delete(PARENT, {"id": key}))
     (failure,) = result.failures
-    assert (failure.index, failure.sqlstate, failure.table, failure.constraint) == (0, "1451", "things", "things_ibfk_1")
+    assert (failure.index, failure.sqlstate, failure.table, failure.constraint) == (
+        0,
+        "1451",
+        "things",
+        "things_ibfk_1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -457,5 +462,3 @@ def test_a_statement_that_is_quoted_is_not_shown(mariadb):
     with mariadb.connect() as connection, pytest.raises(Exception, match="planted") as caught:
         connection.exec_driver_sql("INSERT INTO things VALUES 'planted'")
     assert "planted" not in classify(caught.value).message
-
-
