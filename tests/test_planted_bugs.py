@@ -48,12 +48,12 @@ class KeepsSharesOfFailedItems(SqlSink):
 class WritesLaterItemsFirst(SqlSink):
     """A fallback goes from the last item to the first."""
 
-    def write_each(self, items, refuse):
+    def write_each(self, items, refuse, books=None):
         def refuse_mirrored(number, fault):
             refuse(len(items) - 1 - number, fault)
             return len(items)
 
-        super().write_each(items[::-1], refuse_mirrored)
+        super().write_each(items[::-1], refuse_mirrored, books)
 
 
 class IgnoresMissingRows(SqlSink):

@@ -1,4 +1,4 @@
-"""MariaDB: real errors, each ending as a failed item, as a retry or as an abort; and what it would do without a word."""
+"""MariaDB: real errors, each ending as a failed item, as a retry or as an abort; and what it does without a word."""
 
 import logging
 import threading
@@ -12,7 +12,6 @@ from provoked import (
     THINGS,
     assert_aborted,
     fail_among_good,
-    increment_thing,
     insert_thing,
     written,
 )
