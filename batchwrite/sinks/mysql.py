@@ -219,7 +219,8 @@ class MysqlRules(DialectRules):
         """Look for what the database would store otherwise than it is given.
 
         Raises:
-            ItemRefused: 0 is given for a column that would get the next number then.
+            ItemRefused: There is such a value: 0 for a column that would get the next number then, NULL for one that
+                would get the time, or bytes for a number, which PyMySQL sends as the digits of another.
         """
         table: Table = block.table.handle
         is_new = block.writes[0].kind in {Kind.INSERT, Kind.UPSERT}
@@ -228,6 +229,13 @@ class MysqlRules(DialectRules):
             is_of_time = any(issubclass(each, _TIMES) for each in types)
             if is_of_time and (block.table.name, name) not in self._rounded:
                 self._note_rounding(connection, block, column, values)
+            is_number = isinstance(column.type, (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float))
+            if is_number and not types.isdisjoint({bytes, bytearray}):
+                raise ItemRefused(f"bytes are no value for column {name}", table=table.fullname, column=name)
+            if type(None) in types and isinstance(column.type, sqlalchemy.TIMESTAMP) and not column.nullable:
+                raise ItemRefused(
+                    f"a value is missing for column {name}, which must have one", table=table.fullname, column=name
+                )
             if is_new and name in block.table.integers and self._is_counted_on(connection, column, values):
                 raise ItemRefused(
                     f"0 is no value for column {name}: the database would put the next number in its place",

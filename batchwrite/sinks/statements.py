@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from datetime import date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -33,6 +34,19 @@ _log = logging.getLogger("batchwrite")
 _NUMBERS_OF_ODD_KINDS = frozenset({float, Decimal})
 _NUMBERS = _NUMBERS_OF_ODD_KINDS | {int, bool, type(None)}
 _PLAIN = frozenset({int, str, bytes, bool, type(None), date, datetime})
+
+# What a text must be like to name a row by a column that holds no texts, where databases read as much as they can.
+_FORMS: tuple[tuple[tuple[type, ...], re.Pattern[str]], ...] = (
+    (
+        (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float),
+        re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"),
+    ),
+    (
+        (sqlalchemy.Date, sqlalchemy.DateTime),
+        re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?"),
+    ),
+    ((sqlalchemy.Time,), re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")),
+)
 
 # Parameters of one statement stay far below PostgreSQL's 65,535 and below the 32,766 that SQLite has by default.
 _PARAMETERS_AT_ONCE = 10_000
@@ -396,19 +410,16 @@ def _refuse_keys_of_other_types(block: Block) -> None:
         types = {type(write.key[place]) for write in block.writes}
         if isinstance(kind, sqlalchemy.String) and not isinstance(kind, sqlalchemy.Enum):
             is_fine = all(issubclass(each, (str, bytes)) for each in types)
-        elif isinstance(kind, (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float)) and str in types:
-            is_fine = all(_is_number(write.key[place]) for write in block.writes)
         else:
-            continue
+            form = next((form for classes, form in _FORMS if isinstance(kind, classes)), None)
+            given = [write.key[place] for write in block.writes] if form and not types.isdisjoint({str, bytes}) else []
+            is_fine = all(not isinstance(key, (str, bytes)) or _has_form(key, form) for key in given)
         if not is_fine:
             raise ItemRefused(f"a key of column {name} is of another type", table=block.table.name, column=name)
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        return not isinstance(value, str) or Decimal(value).is_finite()
-    except InvalidOperation:
-        return False
+def _has_form(key: str | bytes, form: re.Pattern[str] | None) -> bool:
+    return isinstance(key, str) and form is not None and form.fullmatch(key) is not None
 
 
 def _matches_parameters(table: Table, names: tuple[str, ...]) -> Any:

@@ -16,6 +16,7 @@ from provoked import (
     written,
 )
 from sqlalchemy import (
+    TIMESTAMP,
     Column,
     DateTime,
     Integer,
@@ -236,7 +237,10 @@ def test_an_upsert_needs_a_unique_index_over_its_key(mariadb_engine, people):
     assert "unique index" in result.abort.message
 
 
-@pytest.mark.parametrize(("key", "value"), [("email", 5), ("id", "1x"), ("id", "x")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("email", 5), ("id", "1x"), ("id", "x"), ("id", "1_0"), ("id", "\uff11"), ("id", b"1"), ("id", "1e"), ("id", "")],
+)
 @pytest.mark.parametrize("method", ["update", "delete", "increment"])
 def test_a_key_of_another_type_names_no_row(mariadb_engine, people, method, key, value):
     run(mariadb_engine, "UPDATE people SET email = CASE id WHEN 1 THEN '5' ELSE '05' END")
@@ -258,6 +262,32 @@ def test_0_is_not_replaced_by_the_next_number(mariadb_engine, people):
     )
     assert BatchWriter(engine).run(rows[1:2], lambda row, out: out.insert(people, row)).written == 1
     assert rows_of(mariadb_engine, people)[0][0] == 0
+
+
+def test_a_text_that_is_a_number_names_the_row_with_that_number(mariadb_engine, people):
+    result = BatchWriter(mariadb_engine).run(["1", "2.0"], lambda key, out: out.increment(people, {"id": key}, n=1))
+    assert result.written == 2
+    assert [row[3] for row in rows_of(mariadb_engine, people)] == [1, 1]
+
+
+def test_bytes_are_not_stored_as_another_number(mariadb):
+    assert fail_among_good(mariadb, {"small": b"5"}).column == "small"
+
+
+def test_null_is_not_replaced_by_the_time(mariadb_engine):
+    stamps = Table(
+        "stamps",
+        MetaData(),
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("at", TIMESTAMP, nullable=False),
+    )
+    command = {"init_command": "SET explicit_defaults_for_timestamp = 0"}
+    engine = create_engine(mariadb_engine.url, connect_args=command, poolclass=NullPool)
+    stamps.create(engine)
+    rows = [{"id": 1, "at": datetime(2026, 1, 1)}, {"id": 2, "at": None}]  # noqa: DTZ001 - no zone there
+    result = BatchWriter(engine).run(rows, lambda row, out: out.insert(stamps, row))
+    assert [(failure.index, failure.column) for failure in result.failures] == [(1, "at")]
+    assert len(rows_of(engine, stamps)) == 1
 
 
 def test_texts_are_equal_as_the_collation_says_and_the_earlier_item_wins(mariadb_engine, people):
