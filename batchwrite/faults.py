@@ -1,22 +1,23 @@
 """What went wrong, classified: is it the item's, the weather's, or the program's?
 
-By SQLSTATE, by SQLite's error name and by the driver's own word on a lost connection; never by exception class
-where a code exists, because `OperationalError` alone spans all kinds.
+By SQLSTATE, by SQLite's error name, by MySQL's number and by the driver's own word on a lost connection; never by
+exception class where a code exists, because `OperationalError` alone spans all kinds.
 
-Source: the rules were gathered from real servers (PostgreSQL 15, SQLite 3.40); the SQLSTATE classes are those of
-the PostgreSQL manual, appendix A.
+Source: the rules were gathered from real servers (PostgreSQL 15, SQLite 3.40, MariaDB 10.11); the SQLSTATE classes are
+those of the PostgreSQL manual, appendix A.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sqlalchemy_errors
 
 from batchwrite.errors import BatchWriteError, ItemRefused
+from batchwrite.fault import Fault, FaultKind, FlushFailed
+from batchwrite.faults_mysql import fault_of_mysql, mysql_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,82 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
-class FaultKind(StrEnum):
-    """Whose fault it is, and so what follows."""
-
-    ITEM = "item"
-    """The item's own: the chunk falls back to its items, and this one fails."""
-    TRANSIENT = "transient"
-    """The transaction was rolled back for reasons that pass (deadlock, serialization, lock timeout): replay it."""
-    LOST = "lost"
-    """The connection is gone and the transaction with it: replay it on a fresh one."""
-    IN_DOUBT = "in_doubt"
-    """COMMIT got no answer: it may have happened or not."""
-    CAPACITY = "capacity"
-    """The server ran out of something (disk, memory, connections): wait, try again a few times, then stop."""
-    FATAL = "fatal"
-    """No item and no time will mend it (missing table, missing right, a bug): stop."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """A classified exception.
-
-    Attributes:
-        kind: Whose fault it is.
-        error_type: Name of the class of the driver's (or the program's) exception.
-        message: What happened, in words that quote no row value and no password.
-        sqlstate: The SQLSTATE, or for SQLite the error's name, where there is one.
-        table: The table concerned, where known.
-        column: The column or columns concerned, where known.
-        constraint: The constraint concerned, where known.
-        at_commit: Whether a check at the end of the item's or the chunk's transaction found it.
-        is_unrelated: Whether nothing that was to be written can have caused it: it came up while a connection was
-            made, or the client's own patience has ended.
-        is_booked: Whether the chunk's books stood in the way: an earlier attempt may have been committed.
-        detail: The full text of the exception, which may quote row values.
-    """
-
-    kind: FaultKind
-    error_type: str
-    message: str
-    sqlstate: str | None = None
-    table: str | None = None
-    column: str | None = None
-    constraint: str | None = None
-    at_commit: bool = False
-    is_unrelated: bool = False
-    is_booked: bool = False
-    detail: str | None = field(default=None, repr=False)
-
-    @property
-    def is_unique_violation(self) -> bool:
-        """Whether a row with the same unique key stood in the way."""
-        return self.sqlstate in _UNIQUE
-
-    @property
-    def misses_parent(self) -> bool:
-        """Whether a foreign key has no matching row."""
-        return self.sqlstate in _FOREIGN_KEY
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the server has cancelled a statement, because it took too long or somebody asked for it."""
-        return self.sqlstate == "57014"
-
-    @property
-    def is_retriable(self) -> bool:
-        """Whether the transaction is known to be undone and may succeed when replayed."""
-        return self.kind in {FaultKind.TRANSIENT, FaultKind.LOST, FaultKind.CAPACITY}
-
-
-class FlushFailed(Exception):
-    """Raised by a sink: what it was asked to write is not there (or, in doubt, may not be there)."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
-
+__all__ = ["Fault", "FaultKind", "FlushFailed", "classify", "reported_fault", "secrets_in"]
 
 SQLSTATE_KINDS: dict[str, FaultKind] = {
     "40001": FaultKind.TRANSIENT,
@@ -181,10 +107,6 @@ _SQLITE_NAMES = {
 }
 """Names of SQLite's primary result codes, the last byte of any code. Source: SQLite manual, result codes."""
 
-_UNIQUE = {"23505", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_ROWID"}
-
-_FOREIGN_KEY = {"23503", "SQLITE_CONSTRAINT_FOREIGNKEY"}
-
 _PLAIN_WORDS = {
     "23502": "a value is missing for a column that must have one",
     "23503": "a foreign key has no matching row",
@@ -244,7 +166,10 @@ def classify(
     original = original or error
     lost = is_disconnect or bool(getattr(error, "connection_invalidated", False))
     sqlstate = getattr(original, "sqlstate", None)
-    if sqlstate:
+    number = mysql_number(original)
+    if number is not None:  # before the SQLSTATE that PyMySQL has since 1.2: HY000 may be anything
+        fault = fault_of_mysql(number, original)
+    elif sqlstate:
         fault = _from_sqlstate(original, sqlstate)
     elif getattr(original, "sqlite_errorname", None):
         fault = _from_sqlite(original)

@@ -47,7 +47,8 @@ products = Table(
     metadata,
     Column("product_id", Integer, primary_key=True, autoincrement=False),
     Column("name", String(40), nullable=False),
-    Column("in_stock", Integer, CheckConstraint("in_stock >= 0", name="stock_not_negative"), nullable=False),
+    Column("in_stock", Integer, nullable=False),
+    CheckConstraint("in_stock >= 0", name="stock_not_negative"),
 )
 orders = Table(
     "orders",
@@ -63,8 +64,9 @@ order_lines = Table(
     Column("order_id", ForeignKey(orders.c.order_id), primary_key=True),
     Column("product_id", ForeignKey(products.c.product_id), primary_key=True),
     Column("unit_price", Numeric(10, 2), nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity > 0", name="quantity_positive"), nullable=False),
+    Column("quantity", Integer, nullable=False),
     Column("discount", Numeric(4, 2), nullable=False),
+    CheckConstraint("quantity > 0", name="quantity_positive"),
 )
 
 

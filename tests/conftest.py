@@ -2,11 +2,13 @@
 
 sqlite_engine     an Engine on a SQLite file, foreign keys enforced
 postgres_engine   an Engine on a PostgreSQL database of the test's own
-engine            both, one after the other
-shared_engine     both, one database for all tests of a module: for hypothesis, an example makes its own tables
+mariadb_engine    an Engine on a MariaDB database of the test's own
+engine            all three, one after the other
+shared_engine     all three, one database for all tests of a module: for hypothesis, an example makes its own tables
 module_database   the URL of one PostgreSQL database for all tests of a module
 created           `with created(shared_engine, metadata):` makes the tables, and drops them at the end
 postgres_server   the server itself (url, description)
+mariadb_server    likewise
 own_postgres      a server for this test alone, to be stopped, killed and started again
 shared_data       the directory with the small input files, which come with the tests
 online_retail     the one large input file, which does not
@@ -17,11 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import mariadb
 import pytest
 from databases import (
     ANNOUNCED,
     USED,
     Databases,
+    MariaDatabases,
+    mariadb_database,
     online_retail_file,
     postgres_database,
     say_if_another_server_was_used,
@@ -45,11 +50,11 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get(PROFILE_VARIABLE, "default"))
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     # Announced, not started: a run of SQLite tests alone needs no server.
     description = announce()
     config.stash.setdefault(ANNOUNCED, description)
-    return f"postgresql: {description}"
+    return [f"postgresql: {description}", f"mariadb: {mariadb.announce()}"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -83,23 +88,48 @@ def module_database(postgres_databases: Databases) -> Iterator[URL]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[PostgresServer]:
+    server = mariadb.start_server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb_databases(mariadb_server: PostgresServer) -> Iterator[MariaDatabases]:
+    databases = MariaDatabases(mariadb_server.url)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def mariadb_engine(mariadb_databases: MariaDatabases) -> Iterator[Engine]:
+    with mariadb_database(mariadb_databases) as engine:
+        yield engine
+
+
 @pytest.fixture
 def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
     with sqlite_file(tmp_path / "test.db") as engine:
         yield engine
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+ENGINES = {"sqlite": "sqlite_engine", "postgresql": "postgres_engine", "mariadb": "mariadb_engine"}
+
+
+@pytest.fixture(params=list(ENGINES))
 def engine(request: pytest.FixtureRequest) -> Engine:
-    # Asked for by name: a fixture in the signature would start the server for the SQLite half too.
-    chosen: Engine = request.getfixturevalue("sqlite_engine" if request.param == "sqlite" else "postgres_engine")
+    # Asked for by name: fixtures in the signature would start the servers for SQLite's part too.
+    chosen: Engine = request.getfixturevalue(ENGINES[request.param])
     return chosen
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=list(ENGINES))
 def shared_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     if request.param == "sqlite":
         database = sqlite_file(tmp_path_factory.mktemp("shared") / "shared.db")
+    elif request.param == "mariadb":
+        database = mariadb_database(request.getfixturevalue("mariadb_databases"))
     else:
         database = postgres_database(request.getfixturevalue("postgres_databases"))
     with database as engine:

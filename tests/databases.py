@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, MetaData, NullPool, create_engine, event
+from sqlalchemy import (
+    URL,
+    Engine,
+    ForeignKeyConstraint,
+    MetaData,
+    NullPool,
+    String,
+    create_engine,
+    event,
+)
+from sqlalchemy.ext.compiler import compiles
 
 DATA_VARIABLE = "BATCHWRITE_SHARED_DATA"
 ANNOUNCED = pytest.StashKey[str]()
@@ -51,6 +61,46 @@ class Databases:
     def _execute(self, statement: str) -> None:
         with self._admin.connect() as connection:
             connection.exec_driver_sql(statement)
+
+
+class MariaDatabases:
+    """Databases on one MariaDB server, under names that no other run uses."""
+
+    def __init__(self, server: URL) -> None:
+        self._server = server
+        self._admin = create_engine(server, pool_pre_ping=True)
+        self._prefix = f"batchwrite_test_{secrets.token_hex(4)}"
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def fresh(self) -> Iterator[URL]:
+        """A new database, dropped afterwards, once nobody is connected to it any more."""
+        name = f"{self._prefix}_{next(self._numbers)}"
+        self._execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+        try:
+            yield self._server.set(database=name)
+        finally:
+            self._execute(f"DROP DATABASE {name}")
+
+    def close(self) -> None:
+        self._admin.dispose()
+
+    def _execute(self, statement: str) -> None:
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+
+@compiles(String, "mysql", "mariadb")
+def varchar_with_length(kind: String, compiler: Any, **options: Any) -> str:
+    """A text without a length, as the tests of all databases have it, needs one on MariaDB."""
+    return compiler.visit_VARCHAR(kind if kind.length else String(200, collation=kind.collation), **options)
+
+
+@compiles(ForeignKeyConstraint, "mysql", "mariadb")
+def foreign_key_checked_at_once(constraint: ForeignKeyConstraint, compiler: Any, **options: Any) -> str:
+    """MariaDB has no foreign keys that wait for COMMIT: they are checked at once."""
+    text: str = compiler.visit_foreign_key_constraint(constraint, **options)
+    return text.replace(" DEFERRABLE INITIALLY DEFERRED", "")
 
 
 def assert_all_returned(engine: Engine) -> None:
@@ -129,6 +179,12 @@ _EMPTYING = (
     "CREATE SCHEMA public",
     "GRANT USAGE ON SCHEMA public TO PUBLIC",
 )
+
+
+@contextmanager
+def mariadb_database(databases: MariaDatabases) -> Iterator[Engine]:
+    with databases.fresh() as url, watched(create_engine(url)) as engine:
+        yield engine
 
 
 def online_retail_file() -> Path:

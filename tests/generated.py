@@ -68,7 +68,8 @@ def metadata_for(made: list[Shape]) -> MetaData:
             Column("u", Integer),
             Column("v", Integer, nullable=not shape.is_value_required),
             Column("n", Integer, nullable=False, default=0),
-            Column("c", String(5), CheckConstraint("c <> 'bad'", name=f"ck_{NAMES[position]}")),
+            Column("c", String(5)),
+            CheckConstraint("c <> 'bad'", name=f"ck_{NAMES[position]}"),
         ]
         if shape.parent is not None:
             key = ForeignKey(

@@ -1,7 +1,8 @@
 """The plain sequential writer that every promise is compared with: one item, one transaction, one statement a write."""
 
-from sqlalchemy import Engine, Table, and_, delete, insert, update
+from sqlalchemy import Engine, Table, and_, delete, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 
 class Missing(Exception):
@@ -20,7 +21,7 @@ def write_sequentially(engine: Engine, items, map_item) -> list[str]:
                 continue
             with engine.begin() as connection:
                 for _, _, is_key_unhit, statement in in_order(out.writes):
-                    rows = connection.execute(statement).rowcount
+                    rows = statement(connection) if callable(statement) else connection.execute(statement).rowcount
                     if is_key_unhit(rows):
                         raise Missing
             outcomes.append("written")
@@ -33,7 +34,7 @@ class Recorder:
     """Takes the same calls as the collector, and makes one statement of each."""
 
     def __init__(self, dialect: str):
-        self.insert_with_conflict = {"postgresql": postgresql, "sqlite": sqlite}[dialect].insert
+        self.insert_with_conflict = getattr({"postgresql": postgresql, "sqlite": sqlite}.get(dialect), "insert", None)
         self.writes = []
         self.is_skipped = False
 
@@ -46,6 +47,9 @@ class Recorder:
     def upsert(self, table, row, *, key=None, set=None):  # noqa: A002 - as the collector has it
         key = key or [column.name for column in table.primary_key]
         names = [name for name in row if name not in key] if set is None else set
+        if self.insert_with_conflict is None:
+            self.record(table, lambda connection: insert_or_change(connection, table, row, key, names))
+            return
         statement = self.insert_with_conflict(table).values(row)
         changes = {name: statement.excluded[name] for name in names}
         conflict = {"index_elements": list(key)}
@@ -72,6 +76,21 @@ class Recorder:
         self.is_skipped = True
 
 
+def insert_or_change(connection, table, row, key, names):
+    """An upsert where the database has none that minds which key stands in the way."""
+    try:
+        with connection.begin_nested():
+            return connection.execute(insert(table).values(row)).rowcount
+    except IntegrityError as error:
+        condition = at(table, {name: row[name] for name in key})
+        is_there = connection.execute(select(literal(1)).select_from(table).where(condition)).first() is not None
+        if code_of(error) != "1062" or not is_there:
+            raise
+    if names:
+        connection.execute(update(table).where(condition).values({name: row[name] for name in names}))
+    return 1
+
+
 def at(table, key):
     return and_(*(table.c[name] == value for name, value in key.items()))
 
@@ -94,4 +113,6 @@ def depth(table) -> int:
 
 def code_of(error) -> str:
     original = getattr(error, "orig", error)
+    if original.args and isinstance(original.args[0], int):  # MariaDB
+        return str(original.args[0])
     return getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None) or type(original).__name__

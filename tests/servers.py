@@ -53,12 +53,12 @@ StopMode = Literal["fast", "immediate", "kill"]
 _STOP_SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
 
 # Blocks on a pipe that only we hold open, so it wakes when we are gone, whatever ended us: SIGTERM and SIGKILL run no
-# atexit. postmaster.pid goes last; the process itself may stay a zombie, where nobody reaps orphans.
+# atexit. The file with its pid goes last; the process itself may stay a zombie, where nobody reaps orphans.
 _WATCHDOG = """
 read -r _
-kill -INT "$1" 2>/dev/null
+kill -"$3" "$1" 2>/dev/null
 tries=0
-while [ -e "$2/data/postmaster.pid" ] && [ "$tries" -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+while [ -e "$2/data/$4" ] && [ "$tries" -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
 kill -KILL "$1" 2>/dev/null
 rm -rf "$2"
 """
@@ -334,8 +334,7 @@ class LocalPostgres:
             else:
                 time.sleep(0.05)  # backends of a postmaster that was killed hold its shared memory until they notice
         assert self._process is not None
-        command = ["/bin/sh", "-c", _WATCHDOG, "watchdog", str(self._process.pid), str(self.directory)]
-        self._watchdog = subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True)
+        self._watchdog = watch(self._process, self.directory, "INT", "postmaster.pid")
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stops the server and waits for its end; without effect on one that is stopped.
@@ -412,6 +411,14 @@ class LocalPostgres:
                     return True
             time.sleep(0.01)
         return False
+
+
+def watch(
+    process: subprocess.Popen[bytes], directory: Path, signal_name: str, pid_file: str
+) -> subprocess.Popen[bytes]:
+    """Starts what ends a server, and removes its directory, when we are gone."""
+    command = ["/bin/sh", "-c", _WATCHDOG, "watchdog", str(process.pid), str(directory), signal_name, pid_file]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,8 +13,10 @@ STOCK = Table(
     "stock",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("n", Integer, CheckConstraint("n >= 0", name="not_negative"), nullable=False),
-    Column("note", String(5), CheckConstraint("note <> 'bad'", name="not_bad")),
+    Column("n", Integer, nullable=False),
+    Column("note", String(5)),
+    CheckConstraint("n >= 0", name="not_negative"),
+    CheckConstraint("note <> 'bad'", name="not_bad"),
 )
 
 

@@ -31,7 +31,7 @@ import pytest
 from sqlalchemy import Engine
 
 import batchwrite
-from batchwrite import BatchWriter, faults
+from batchwrite import BatchWriter, faults, faults_mysql
 from batchwrite.cli.app import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -320,8 +320,9 @@ def table_below(page: Path, heading: str) -> dict[str, str]:
         ("Whole SQLSTATEs", faults.SQLSTATE_KINDS),
         ("Classes of SQLSTATEs", faults.SQLSTATE_CLASS_KINDS),
         ("SQLite's result codes", faults.SQLITE_KINDS),
+        ("The numbers of MariaDB and MySQL", faults_mysql.MYSQL_KINDS),
     ],
-    ids=["whole", "classes", "sqlite"],
+    ids=["whole", "classes", "sqlite", "mysql"],
 )
 def test_the_tables_of_faults_are_those_of_the_code(heading, kinds):
     assert table_below(DOCS / "faults.md", heading) == {code: str(kind) for code, kind in kinds.items()}

@@ -55,7 +55,7 @@ PEOPLE = Table(
     "people",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("name", String(20), CheckConstraint("name <> 'planted-4711'", name="ck_name"), unique=True),
+    Column("name", String(20), unique=True),
     Column("number", Integer),
     Column("money", Numeric(5, 2)),
     Column("day", Date),
@@ -65,6 +65,7 @@ PEOPLE = Table(
     Column("late", ForeignKey("people.name", deferrable=True, initially="DEFERRED")),
     Column("talkative", Talkative),
     Column("required", Integer, nullable=False, default=1),
+    CheckConstraint("name <> 'planted-4711'", name="ck_name"),
 )
 
 

@@ -28,6 +28,10 @@ def sink_for(engine: Engine, *, owns_engine: bool = False, options: SinkOptions 
         from batchwrite.sinks.sqlite import SqliteRules  # noqa: PLC0415
 
         return SqlSink(engine, SqliteRules(), owns_engine=owns_engine, options=options)
+    if engine.dialect.name in {"mysql", "mariadb"}:
+        from batchwrite.sinks.mysql import MysqlRules  # noqa: PLC0415
+
+        return SqlSink(engine, MysqlRules(), owns_engine=owns_engine, options=options)
     if engine.dialect.name == "postgresql":
         return _postgresql_sink(engine, owns_engine=owns_engine, options=options)
     return SqlSink(engine, DialectRules(), owns_engine=owns_engine, options=options)

@@ -10,7 +10,11 @@ from batchwrite.errors import ConfigurationError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Constraint, Table
+    from sqlalchemy.exc import DBAPIError
+
+    from batchwrite.plan import Block
+    from batchwrite.write import Write
 
 
 class DialectRules:
@@ -22,8 +26,10 @@ class DialectRules:
     """Whether the database stores NaN as NULL without a word."""
     text_is_exact = False
     """Whether texts are equal in the database exactly where they are in Python, unless a collation says otherwise."""
-    names_constraints = False
-    """Whether the database names constraints that have no name as PostgreSQL does."""
+    survives_errors = False
+    """Whether a statement that fails undoes itself alone, so that a transaction can go on without a savepoint."""
+    compares_loosely = False
+    """Whether texts are compared with numbers, so that a key may name rows that hold something else."""
     overflows_into_real = False
     """Whether a sum that is too large for a whole number becomes a fraction without a word."""
     adds_intervals = False
@@ -35,11 +41,14 @@ class DialectRules:
         Raises:
             ConfigurationError: The engine commits every statement by itself: a chunk would be no transaction.
         """
-        raw: Any = connection.connection.dbapi_connection
-        if getattr(raw, "autocommit", None) is True:
+        if self.commits_by_itself(connection.connection.dbapi_connection):
             raise ConfigurationError(
                 "the engine is set to AUTOCOMMIT, in which a chunk is no transaction: set another isolation level"
             )
+
+    def commits_by_itself(self, raw: Any) -> bool:
+        """Whether a driver's connection commits every statement."""
+        return getattr(raw, "autocommit", None) is True
 
     def end(self, connection: Connection) -> None:
         """Leave the connection as it was found, whatever happened."""
@@ -54,6 +63,36 @@ class DialectRules:
     def no_bulk_because(self, connection: Connection) -> str | None:  # noqa: ARG002 - for those that override it
         """Why a bulk write cannot be made sure to do that, if so: the items are written one by one then."""
         return None
+
+    def require(self, connection: Connection, table: Table) -> None:
+        """Called before anything is written to a table.
+
+        Raises:
+            ConfigurationError: What is written there could not be undone.
+        """
+
+    def check(self, connection: Connection, block: Block) -> None:
+        """Called before rows are written.
+
+        Raises:
+            ItemRefused: The database would write something else than it is asked to, without a word.
+        """
+
+    def no_upsert_because(self, connection: Connection, write: Write) -> str | None:  # noqa: ARG002 - likewise
+        """Why what `insert` gives cannot do for such an upsert, if so: it is done by hand then."""
+        return None
+
+    def hits_another_key(self, error: DBAPIError) -> bool:  # noqa: ARG002 - likewise
+        """Whether what `insert` gives has failed because the row that stands in the way has another key."""
+        return False
+
+    def sends_singly(self, connection: Connection, statement: Any) -> bool:  # noqa: ARG002 - likewise
+        """Whether the driver's `executemany` cannot be trusted with a statement."""
+        return False
+
+    def constraint_name(self, constraint: Constraint) -> str | None:
+        """The name that the database's errors have for a constraint, as far as it can be known."""
+        return constraint.name if isinstance(constraint.name, str) else None
 
     def escaped(self, connection: Connection, statement: str) -> str:
         """A statement for `exec_driver_sql`, with `%` doubled for drivers that look for parameters in it."""

@@ -20,7 +20,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
-from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.dialects.mysql import DATETIME, MEDIUMTEXT, VARCHAR
 from sqlalchemy.exc import IntegrityError
 
 from batchwrite.errors import ConfigurationError
@@ -41,7 +41,21 @@ MOST_OF_A_RUN_ID = 200
 
 MOST_OF_A_SCOPE = 100
 """Most characters of the scope of idempotency keys."""
+
 _LONG_TEXT = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+
+# On MariaDB and MySQL a table can have an engine that knows no transactions, and an encoding that lacks characters.
+_OPTIONS: dict[str, Any] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"))
+}
+
+
+def _name(length: int) -> String:
+    """A text that names something: two that differ in case alone are two, whatever the database's collation."""
+    exact = VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return String(length).with_variant(exact, "mysql", "mariadb")
 
 
 class Ledger:
@@ -64,7 +78,7 @@ class Ledger:
         self.chunks = Table(
             f"{prefix}chunks",
             self.metadata,
-            Column("run_id", String(MOST_OF_A_RUN_ID), primary_key=True),
+            Column("run_id", _name(MOST_OF_A_RUN_ID), primary_key=True),
             Column("first_item", BigInteger, primary_key=True, autoincrement=False),
             Column("items", Integer, nullable=False),
             Column("fingerprint", String(64), nullable=False),
@@ -73,11 +87,12 @@ class Ledger:
             Column("skipped", Integer, nullable=False),
             Column("failures", _LONG_TEXT, nullable=False),
             Column("written_at", DateTime(timezone=True), server_default=func.current_timestamp()),
+            **_OPTIONS,
         )
         self.dead_letters = Table(
             f"{prefix}dead_letters",
             self.metadata,
-            Column("run_id", String(MOST_OF_A_RUN_ID), primary_key=True),
+            Column("run_id", _name(MOST_OF_A_RUN_ID), primary_key=True),
             Column("item_index", BigInteger, primary_key=True, autoincrement=False),
             Column("attempt", Integer, primary_key=True, autoincrement=False),
             Column("item", _LONG_TEXT, nullable=False),
@@ -90,23 +105,25 @@ class Ledger:
             Column("constraint_name", Text),
             Column("detail", _LONG_TEXT),
             Column("failed_at", DateTime(timezone=True), server_default=func.current_timestamp()),
-            Column("landed_at", DateTime(timezone=True)),
+            Column("landed_at", DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")),
+            **_OPTIONS,
         )
-
         self.runs = Table(
             f"{prefix}runs",
             self.metadata,
-            Column("run_id", String(MOST_OF_A_RUN_ID), primary_key=True),
+            Column("run_id", _name(MOST_OF_A_RUN_ID), primary_key=True),
             Column("job", _LONG_TEXT, nullable=False),
             Column("started_at", DateTime(timezone=True), server_default=func.current_timestamp()),
+            **_OPTIONS,
         )
         self.keys = Table(
             f"{prefix}keys",
             self.metadata,
-            Column("scope", String(MOST_OF_A_SCOPE), primary_key=True),
-            Column("item_key", String(128), primary_key=True),
-            Column("run_id", String(MOST_OF_A_RUN_ID), nullable=False),
+            Column("scope", _name(MOST_OF_A_SCOPE), primary_key=True),
+            Column("item_key", _name(128), primary_key=True),
+            Column("run_id", _name(MOST_OF_A_RUN_ID), nullable=False),
             Column("landed_at", DateTime(timezone=True), nullable=False, server_default=func.current_timestamp()),
+            **_OPTIONS,
         )
 
     def create(self, engine: Engine) -> None:

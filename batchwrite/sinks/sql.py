@@ -68,7 +68,7 @@ class SqlSink(SqlCatalog):
         self, engine: Engine, rules: DialectRules, *, owns_engine: bool = False, options: SinkOptions | None = None
     ) -> None:
         self._rules = rules
-        super().__init__(text_is_exact=self._rules.text_is_exact, names_constraints=self._rules.names_constraints)
+        super().__init__(text_is_exact=self._rules.text_is_exact, constraint_name=self._rules.constraint_name)
         self._engine = engine
         self._owns_engine = owns_engine
         self._options = options or SinkOptions()
@@ -230,6 +230,7 @@ class SqlSink(SqlCatalog):
         """Write what is to be committed with the items."""
         for table, rows, is_kept in books(refused) if books is not None else ():
             if rows:
+                self._rules.require(connection, table)
                 try:
                     connection.execute(sqlalchemy.insert(table), [dict(row) for row in rows])
                 except IntegrityError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import Table, bindparam
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ClauseElement
 
 from batchwrite.errors import ItemRefused
@@ -32,6 +34,19 @@ _log = logging.getLogger("batchwrite")
 _NUMBERS_OF_ODD_KINDS = frozenset({float, Decimal})
 _NUMBERS = _NUMBERS_OF_ODD_KINDS | {int, bool, type(None)}
 _PLAIN = frozenset({int, str, bytes, bool, type(None), date, datetime})
+
+# What a text must be like to name a row by a column that holds no texts, where databases read as much as they can.
+_FORMS: tuple[tuple[tuple[type, ...], re.Pattern[str]], ...] = (
+    (
+        (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float),
+        re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"),
+    ),
+    (
+        (sqlalchemy.Date, sqlalchemy.DateTime),
+        re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?"),
+    ),
+    ((sqlalchemy.Time,), re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")),
+)
 
 # Parameters of one statement stay far below PostgreSQL's 65,535 and below the 32,766 that SQLite has by default.
 _PARAMETERS_AT_ONCE = 10_000
@@ -73,8 +88,12 @@ class Statements:
             ItemRefused: A row to be changed does not exist, or a value cannot be written as it is.
             Exception: Whatever the database raises.
         """
+        self._rules.require(connection, step.table.handle)
         for block in step.blocks():
             self.check_values(block)
+            self._rules.check(connection, block)
+            if step.kind is not Kind.INSERT and self._rules.compares_loosely:
+                _refuse_keys_of_other_types(block)
             if step.kind is Kind.INSERT:
                 self._insert(connection, block)
             elif step.kind is Kind.UPSERT:
@@ -125,8 +144,11 @@ class Statements:
     # ---- upserts
 
     def _upsert(self, connection: Connection, block: Block) -> None:
+        reason = self._rules.no_upsert_because(connection, block.writes[0])
         if self._rules.insert(block.table.handle) is None:
-            self._note_slow(block, "the database has no INSERT with ON CONFLICT")
+            reason = "the database has no INSERT with ON CONFLICT"
+        if reason:
+            self._note_slow(block, reason)
             for write in block.writes:
                 self._upsert_by_hand(connection, write)
             return
@@ -136,14 +158,29 @@ class Statements:
             for write in rows:
                 statement, touched = self._upsert_statement(write)
                 values = _by_column(write.table.handle, write.values)
-                connection.execute(statement.values(values), [touched(write)])
-        else:
-            first = rows[0]
-            made_for = (first.table, first.key_columns, first.set_columns)
-            if made_for not in self._made:
-                self._made[made_for] = self._upsert_statement(first)
-            statement, touched = self._made[made_for]
-            connection.execute(statement, [write.values | touched(write) for write in rows])
+                self._upsert_one(connection, statement.values(values), write, touched(write))
+            return
+        first = rows[0]
+        made_for = (first.table, first.key_columns, first.set_columns)
+        if made_for not in self._made:
+            self._made[made_for] = self._upsert_statement(first)
+        statement, touched = self._made[made_for]
+        parameters = [write.values | touched(write) for write in rows]
+        if len(rows) > 1 and not self._rules.sends_singly(connection, statement):
+            connection.execute(statement, parameters)
+            return
+        self._note_slow(block, "the driver cannot send several upserts of this form at once")
+        for write, each in zip(rows, parameters, strict=True):
+            self._upsert_one(connection, statement, write, each)
+
+    def _upsert_one(self, connection: Connection, statement: Any, write: Write, parameters: dict[str, Any]) -> None:
+        try:
+            alone = self._rules.sends_singly(connection, statement)
+            connection.execute(statement, parameters if alone else [parameters])
+        except DBAPIError as error:
+            if not self._rules.hits_another_key(error):
+                raise
+            self._upsert_by_hand(connection, write)
 
     def _upsert_statement(self, write: Write) -> tuple[Any, Callable[[Write], dict[str, Any]]]:
         """INSERT … ON CONFLICT, and what gives the parameters that stand for Python-side `onupdate` values."""
@@ -169,17 +206,27 @@ class Statements:
 
     def _upsert_by_hand(self, connection: Connection, write: Write) -> None:
         table: Table = write.table.handle
-        matches = _matches(table, write)
-        if not write.table.could_be_inserted(write.values):
-            exists = False  # refused by ON CONFLICT whether the row exists or not, and so here
-        elif write.set_columns:
-            changes = _by_column(table, {name: write.values[name] for name in write.set_columns})
-            exists = connection.execute(sqlalchemy.update(table).where(matches).values(changes)).rowcount > 0
-        else:
-            query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table).where(matches)
-            exists = connection.execute(query).first() is not None
-        if not exists:
+        is_possible = write.table.could_be_inserted(write.values)
+        if is_possible and self._change_existing(connection, write):
+            return  # one that is not possible is refused by ON CONFLICT whether the row exists or not, and so here
+        try:
             connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
+        except IntegrityError:
+            # Somebody else may have inserted the row in between, or another key stands in the way.
+            if not (is_possible and self._rules.survives_errors and self._change_existing(connection, write)):
+                raise
+
+    def _change_existing(self, connection: Connection, write: Write) -> bool:
+        """Do to a row that exists what an upsert does; false where there is none."""
+        table: Table = write.table.handle
+        matches = _matches(table, write)
+        if write.set_columns:
+            changes = _by_column(table, {name: write.values[name] for name in write.set_columns})
+            return connection.execute(sqlalchemy.update(table).where(matches).values(changes)).rowcount > 0
+        query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table).where(matches)
+        if self._rules.locks_rows:
+            query = query.with_for_update(key_share=True)  # what is there now, not when the transaction began
+        return connection.execute(query).first() is not None
 
     # ---- updates, increments, deletes
 
@@ -349,6 +396,30 @@ def has_expressions(block: Block) -> bool:
         for values, types in zip(block.values, block.types, strict=True)
         if any(issubclass(kind, ClauseElement) or hasattr(kind, "__clause_element__") for kind in types)
     )
+
+
+def _refuse_keys_of_other_types(block: Block) -> None:
+    """Refuse keys that would be compared as numbers: there 5 equals the texts 5, 05 and 5x, and the text 1x equals 1.
+
+    Raises:
+        ItemRefused: There is one.
+    """
+    first = block.writes[0]
+    for place, name in enumerate(first.key_columns):
+        kind = block.table.handle.columns[name].type
+        types = {type(write.key[place]) for write in block.writes}
+        if isinstance(kind, sqlalchemy.String) and not isinstance(kind, sqlalchemy.Enum):
+            is_fine = all(issubclass(each, (str, bytes)) for each in types)
+        else:
+            form = next((form for classes, form in _FORMS if isinstance(kind, classes)), None)
+            given = [write.key[place] for write in block.writes] if form and not types.isdisjoint({str, bytes}) else []
+            is_fine = all(not isinstance(key, (str, bytes)) or _has_form(key, form) for key in given)
+        if not is_fine:
+            raise ItemRefused(f"a key of column {name} is of another type", table=block.table.name, column=name)
+
+
+def _has_form(key: str | bytes, form: re.Pattern[str] | None) -> bool:
+    return isinstance(key, str) and form is not None and form.fullmatch(key) is not None
 
 
 def _matches_parameters(table: Table, names: tuple[str, ...]) -> Any:

@@ -17,9 +17,12 @@ from batchwrite.errors import ItemRefused
 from batchwrite.table import ForeignKeyInfo, TableInfo, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from sqlalchemy import Constraint
     from sqlalchemy.orm import InstanceState, Mapper, RelationshipProperty
+
+    ConstraintName = Callable[[Constraint], str | None]
 
 _NOT_ADDABLE = (
     sqlalchemy.String,
@@ -42,12 +45,6 @@ _COMPACT = (
     sqlalchemy.Uuid,
     sqlalchemy.Enum,
 )
-
-_SUFFIXES: dict[type, str] = {
-    sqlalchemy.PrimaryKeyConstraint: "pkey",
-    sqlalchemy.UniqueConstraint: "key",
-    ForeignKeyConstraint: "fkey",
-}
 
 
 def is_expression(value: Any) -> bool:
@@ -73,12 +70,12 @@ class SqlCatalog:
 
     Args:
         text_is_exact: Whether the database compares texts as Python does.
-        names_constraints: Whether it names constraints without a name as PostgreSQL does.
+        constraint_name: Gives the name that its errors have for a constraint.
     """
 
-    def __init__(self, *, text_is_exact: bool, names_constraints: bool) -> None:
+    def __init__(self, *, text_is_exact: bool, constraint_name: ConstraintName) -> None:
         self._text_is_exact = text_is_exact
-        self._names_constraints = names_constraints
+        self._constraint_name = constraint_name
         self._tables: dict[Table, TableInfo] = {}
 
     def describe(self, table: Any) -> Target:
@@ -132,7 +129,7 @@ class SqlCatalog:
         info = self._tables.get(table)
         if info is None:
             info = self._tables[table] = _table_info(
-                table, text_is_exact=self._text_is_exact, names_constraints=self._names_constraints
+                table, text_is_exact=self._text_is_exact, constraint_name=self._constraint_name
             )
         return info
 
@@ -203,7 +200,7 @@ def _has_key_of(
     return all(own is not None and own == theirs for own, theirs in pairs)
 
 
-def _table_info(table: Table, *, text_is_exact: bool, names_constraints: bool) -> TableInfo:
+def _table_info(table: Table, *, text_is_exact: bool, constraint_name: ConstraintName) -> TableInfo:
     primary_key = tuple(column.key for column in table.primary_key)
     generated = {
         column.key
@@ -219,7 +216,7 @@ def _table_info(table: Table, *, text_is_exact: bool, names_constraints: bool) -
         primary_key=primary_key,
         unique_keys=tuple(_unique_keys(table)),
         unique_columns=frozenset(_unique_columns(table)),
-        constraints=_constraints(table, name_all=names_constraints),
+        constraints=_constraints(table, constraint_name),
         foreign_keys=tuple(_foreign_keys(table)),
         referring=frozenset(column.key for column in table.columns if column.foreign_keys),
         referenced=frozenset(_referenced_columns(table)),
@@ -268,25 +265,15 @@ def _unique_columns(table: Table) -> Iterable[str]:
             yield from (column.key for column in index.columns)
 
 
-def _constraints(table: Table, *, name_all: bool) -> dict[str, tuple[str, ...]]:
-    """The columns of everything that has a name and may refuse a row.
-
-    Args:
-        table: The table.
-        name_all: Whether those without a name get the one that PostgreSQL makes up.
-    """
+def _constraints(table: Table, constraint_name: ConstraintName) -> dict[str, tuple[str, ...]]:
+    """The columns of everything that has a name and may refuse a row."""
     named: dict[str, tuple[str, ...]] = {}
     for constraint in table.constraints:
         if not isinstance(constraint, ColumnCollectionConstraint) or not constraint.columns:
             continue
-        columns = tuple(column.key for column in constraint.columns)
-        if isinstance(constraint.name, str):
-            named[constraint.name] = columns
-        elif name_all and type(constraint) in _SUFFIXES:
-            middle = (
-                [] if isinstance(constraint, sqlalchemy.PrimaryKeyConstraint) else [c.name for c in constraint.columns]
-            )
-            named["_".join([table.name, *middle, _SUFFIXES[type(constraint)]])] = columns
+        name = constraint_name(constraint)
+        if name is not None:
+            named[name] = tuple(column.key for column in constraint.columns)
     for index in table.indexes:
         if index.unique and index.name:
             named[index.name] = tuple(column.key for column in index.columns)

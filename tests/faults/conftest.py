@@ -35,6 +35,12 @@ def sqlite(sqlite_engine):
 
 
 @pytest.fixture
+def mariadb(mariadb_engine):
+    METADATA.create_all(mariadb_engine)
+    return mariadb_engine
+
+
+@pytest.fixture
 def second(postgres):
     """Another session, in a transaction that has locked row 1."""
     with postgres.begin() as connection:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     DateTime,
     Enum,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -59,10 +60,10 @@ THINGS = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("required", Integer, nullable=False, default=1),
     Column("single", Integer, unique=True),
-    Column("checked", Integer, CheckConstraint("checked > 0", name="ck_checked")),
+    Column("checked", Integer),
     Column("parent", ForeignKey("parent.id")),
     Column("short", String(3)),
-    Column("long", Text, index=True),
+    Column("long", Text),
     Column("small", SmallInteger),
     Column("money", Numeric(5, 2)),
     Column("day", Date),
@@ -73,6 +74,8 @@ THINGS = Table(
     Column("uuid", Uuid),
     Column("colour", Enum("red", "green", name="colour")),
     Column("picky", Picky),
+    CheckConstraint("checked > 0", name="ck_checked"),
+    Index("ix_long", "long", mariadb_length=100),  # which has no index over the whole of a long text
 )
 
 

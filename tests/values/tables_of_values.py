@@ -138,7 +138,6 @@ VALUES = {
     "integer": (BigInteger, [0, -(2**63), 2**63 - 1, None]),
     "boolean": (Boolean, [True, False, None]),
     "double": (Double, [0.1, -1e300, 5e-324, 3, None]),
-    "float-inf": (Double, [float("inf"), -float("inf")]),
     "date": (Date, [date(1, 1, 1), date(9999, 12, 31), None]),
     "time": (Time, [time(0, 0), time(23, 59, 59, 999999), None]),
     "moment": (DateTime, [datetime(2024, 2, 29, 12, 0, 0, 1), None]),  # noqa: DTZ001 - a column without a zone

@@ -44,6 +44,23 @@ def test_a_value_lands_as_sqlalchemy_writes_it(engine, created, kind, values, me
 
 
 @pytest.mark.parametrize("with_bad", [False, True], ids=["bulk", "fallback"])
+@pytest.mark.parametrize("method", ["insert", "upsert"])
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+def test_an_infinite_float_lands_where_there_are_such(engine, created, method, with_bad):
+    rows = [{"v": float("inf")}, {"v": -float("inf")}]
+    assert_same(engine, created, lambda: [Column("v", Double)], rows, method=method, with_bad=with_bad)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_float_that_mariadb_does_not_have_fails_its_item(mariadb_engine, created, value):
+    metadata, table = table_of(Column("v", Double))
+    with created(mariadb_engine, metadata):
+        rows = [{"id": 1, "v": 1.0}, {"id": 2, "v": value}]
+        result = BatchWriter(mariadb_engine).run(rows, lambda row, out: out.insert(table, row))
+    assert [failure.index for failure in result.failures] == [1]
+
+
+@pytest.mark.parametrize("with_bad", [False, True], ids=["bulk", "fallback"])
 @pytest.mark.parametrize(("kind", "values"), POSTGRESQL_VALUES.values(), ids=POSTGRESQL_VALUES)
 def test_a_value_of_postgresql_lands_as_sqlalchemy_writes_it(postgres_engine, created, kind, values, with_bad):
     rows = [{"v": value} for value in values]

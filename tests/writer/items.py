@@ -27,7 +27,8 @@ ITEMS = Table(
     "items",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("n", Integer, CheckConstraint("n >= 0", name="ck_n"), nullable=False),
+    Column("n", Integer, nullable=False),
+    CheckConstraint("n >= 0", name="ck_n"),
 )
 AT_ONCE = RetryPolicy(attempts=3, first_wait=0, longest_wait=0)
 

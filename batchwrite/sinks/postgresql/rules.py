@@ -7,7 +7,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import ColumnCollectionConstraint
 
 from batchwrite.errors import BatchWriteError
 from batchwrite.sinks.dialects import DialectRules
@@ -15,7 +17,7 @@ from batchwrite.sinks.dialects import DialectRules
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Constraint, Table
 
 # The names of the constraints that wait for COMMIT, as they are written in SQL.
 DEFERRED = """
@@ -23,6 +25,13 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname) AS name
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
 WHERE c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
 """
+
+# What the names that PostgreSQL makes up for constraints end in.
+_SUFFIXES: dict[type, str] = {
+    sqlalchemy.PrimaryKeyConstraint: "pkey",
+    sqlalchemy.UniqueConstraint: "key",
+    sqlalchemy.ForeignKeyConstraint: "fkey",
+}
 
 _is_expecting = threading.local()
 
@@ -45,7 +54,6 @@ class PostgresqlRules(DialectRules):
 
     locks_rows = True
     text_is_exact = True
-    names_constraints = True
     adds_intervals = True
 
     def __init__(self) -> None:
@@ -106,6 +114,16 @@ class PostgresqlRules(DialectRules):
         name = getattr(status, "name", "INTRANS")
         if name != "INTRANS" or not connection.in_transaction():
             raise BatchWriteError(f"the transaction is {name} where it should be ready to be committed")
+
+    def constraint_name(self, constraint: Constraint) -> str | None:
+        """The name, or else the one that PostgreSQL makes up."""
+        name = super().constraint_name(constraint)
+        if name is not None or type(constraint) not in _SUFFIXES or constraint.table is None:
+            return name
+        middle: list[str] = []
+        if isinstance(constraint, ColumnCollectionConstraint) and _SUFFIXES[type(constraint)] != "pkey":
+            middle = [column.name for column in constraint.columns]
+        return "_".join([constraint.table.name, *middle, _SUFFIXES[type(constraint)]])
 
     def insert(self, table: Table) -> Any:
         """PostgreSQL's INSERT with ON CONFLICT."""

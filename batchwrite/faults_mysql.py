@@ -1,0 +1,170 @@
+"""Faults of MariaDB and MySQL, by the number of the error.
+
+The drivers give a number and a text and nothing else: what kind of fault it is follows from the number alone; names of
+tables, columns and constraints can only be had from the text, which quotes rows as well and is never shown as it is
+but for numbers whose texts hold no row's values.
+
+Source: seen on MariaDB 10.11 through PyMySQL; otherwise the list of error codes in the manuals of MariaDB and of MySQL.
+"""
+
+from __future__ import annotations
+
+import re
+
+from batchwrite.fault import Fault, FaultKind
+
+MYSQL_KINDS: dict[str, FaultKind] = {
+    **dict.fromkeys(("1062", "1169", "1586", "1859"), FaultKind.ITEM),  # unique
+    **dict.fromkeys(("1048", "1364"), FaultKind.ITEM),  # not null
+    **dict.fromkeys(("1216", "1217", "1451", "1452", "1557", "1761", "1762"), FaultKind.ITEM),  # foreign key
+    **dict.fromkeys(("3819", "4025"), FaultKind.ITEM),  # check
+    **dict.fromkeys(("1264", "1365", "1406", "1416", "1441", "1690", "3669"), FaultKind.ITEM),  # range and length
+    **dict.fromkeys(("1265", "1292", "1300", "1366", "1367", "1411", "1525", "3140"), FaultKind.ITEM),  # form
+    **dict.fromkeys(("1241", "1267", "3988", "4078"), FaultKind.ITEM),  # type
+    **dict.fromkeys(("1118", "1242", "1369", "1526", "1748", "1906", "3105"), FaultKind.ITEM),
+    **dict.fromkeys(("1642", "1643", "1644"), FaultKind.ITEM),  # SIGNAL
+    # 1020: with innodb_snapshot_isolation, what PostgreSQL calls a serialization failure.
+    **dict.fromkeys(("1020", "1205", "1213", "1412", "1613", "1614", "1689", "3572"), FaultKind.TRANSIENT),
+    **dict.fromkeys(("1317", "1969", "3024"), FaultKind.TRANSIENT),  # cancelled
+    # 1153: the server has closed the connection by then.
+    **dict.fromkeys(("1053", "1080", "1152", "1153", "1154", "1155", "1156", "1157"), FaultKind.LOST),
+    **dict.fromkeys(("1158", "1159", "1160", "1161", "1184", "1927", "4031"), FaultKind.LOST),
+    "1047": FaultKind.LOST,  # a node of a Galera cluster that has left it
+    **dict.fromkeys(("1021", "1026", "1030", "1037", "1038", "1041", "1114", "1206"), FaultKind.CAPACITY),
+    **dict.fromkeys(("1040", "1203", "1226"), FaultKind.CAPACITY),  # connections, and what else a user may have
+    "2059": FaultKind.FATAL,  # the client does not know the server's way of authentication
+}
+"""Kind by number. What is not listed: from 2000 to 2999 the client's own numbers, of a connection that is lost or could
+not be made; from 10000 a trigger's own, and so the item's; every other one is fatal."""
+
+_WORDS = {
+    "1048": "a value is missing for a column that must have one",
+    "1364": "a value is missing for a column that must have one",
+    "1062": "a row with the same unique key exists",
+    "1169": "a row with the same unique key exists",
+    "1586": "a row with the same unique key exists",
+    "1859": "a row with the same unique key exists",
+    "1216": "a foreign key has no matching row",
+    "1452": "a foreign key has no matching row",
+    "1217": "a foreign key refers to the row",
+    "1451": "a foreign key refers to the row",
+    "3819": "a check constraint refused the row",
+    "4025": "a check constraint refused the row",
+    "1264": "a number is out of range for its column",
+    "1690": "a number is out of range for its column",
+    "1406": "a text is too long for its column",
+    "1265": "a value cannot be read as the column's type",
+    "1292": "a value cannot be read as the column's type",
+    "1366": "a value cannot be read as the column's type",
+    "1367": "a value cannot be read as the column's type",
+    "1300": "a text holds a character that the database's encoding cannot store",
+    "3988": "a text holds a character that the database's encoding cannot store",
+    "1242": "an expression gives more than one value",
+    "1365": "a division by zero",
+    "1369": "a view's WITH CHECK OPTION refused the row",
+    "1118": "a row is too large",
+    "1526": "the table has no partition for the row",
+    "1906": "a value is given for a column that the database generates",
+    "3105": "a value is given for a column that the database generates",
+    "1642": "a trigger or function refused the row",
+    "1643": "a trigger or function refused the row",
+    "1644": "a trigger or function refused the row",
+}
+
+# Texts of these name tables, columns, users, settings or servers, which a person needs to act on, but no row's values.
+# 1064, wrong syntax, is not among them: it quotes the statement, and values stand in it.
+_SHOWN = frozenset(
+    {
+        *("1020", "1021", "1026", "1030", "1037", "1038", "1040", "1041", "1044", "1045", "1046", "1047", "1049"),
+        *("1053", "1054", "1080", "1114", "1136", "1142", "1143", "1146", "1152", "1153", "1205", "1206", "1213"),
+        *("1227", "1290", "1317", "1412", "1613", "1614", "1665", "1689", "1792", "1836", "1927", "1969", "3024"),
+        *("1203", "1226", "1305", "1370", "3572", "4031"),
+    }
+)
+
+_NAME = r"`((?:[^`]|``)*)`"
+_OF_COLUMN = re.compile(rf".* for column (?:'([^']*)'|(?:{_NAME}\.)*{_NAME}) at row \d+", re.DOTALL)
+_OF_KEY = re.compile(r".* for key '([^']*)'", re.DOTALL)
+_OF_FOREIGN_KEY = re.compile(
+    rf".* fails \((?:{_NAME}\.)?{_NAME}, CONSTRAINT {_NAME} FOREIGN KEY \(([^)]*)\) REFERENCES .*", re.DOTALL
+)
+_OF_CHECK = re.compile(rf"CONSTRAINT {_NAME} failed for (?:{_NAME}\.)?{_NAME}")
+_OF_CHECK_OF_MYSQL = re.compile(r"Check constraint '([^']*)' is violated\.?")
+_OF_MISSING = re.compile(r"(?:Column|Field) '([^']*)' (?:cannot be null|doesn't have a default value)")
+
+_NAMES_A_COLUMN = frozenset({"1264", "1265", "1292", "1366", "1406"})
+
+
+def mysql_number(error: BaseException) -> str | None:
+    """The number of an error of MariaDB or MySQL; nothing for errors of others, and for those without a number."""
+    if not any(base.__name__ == "MySQLError" for base in type(error).__mro__):  # as PyMySQL and mysqlclient call it
+        return None
+    number = error.args[0] if error.args else None
+    return str(number) if isinstance(number, int) and number >= 1_000 else None
+
+
+def fault_of_mysql(number: str, error: BaseException) -> Fault:
+    """The fault that a number stands for.
+
+    Args:
+        number: The number.
+        error: The driver's exception.
+    """
+    text = str(error.args[1]) if len(error.args) > 1 else ""
+    kind = MYSQL_KINDS.get(number) or _kind_of_unlisted(int(number))
+    table, column, constraint = _place(number, text)
+    is_shown = number in _SHOWN or 2_000 <= int(number) < 3_000
+    first_line = text.strip().partition("\n")[0] if is_shown else ""
+    return Fault(
+        kind=kind,
+        error_type=type(error).__name__,
+        message=_WORDS.get(number) or first_line or _other_words(number, kind),
+        sqlstate=number,
+        table=table,
+        column=column,
+        constraint=constraint,
+        detail=str(error),
+    )
+
+
+def _kind_of_unlisted(number: int) -> FaultKind:
+    if 2_000 <= number < 3_000:
+        return FaultKind.LOST
+    return FaultKind.ITEM if number >= 10_000 else FaultKind.FATAL
+
+
+def _other_words(number: str, kind: FaultKind) -> str:
+    return f"the row was refused (error {number})" if kind is FaultKind.ITEM else f"the database reports error {number}"
+
+
+def _place(number: str, text: str) -> tuple[str | None, str | None, str | None]:
+    """Table, column and constraint, which are in the text and nowhere else.
+
+    A text may quote a value that looks like the rest of a text: each must match to its very end.
+    """
+    if number in {"1062", "1586"}:
+        found = _OF_KEY.fullmatch(text)
+        return None, None, found[1].rpartition(".")[2] if found else None  # MySQL 8 puts the table in front
+    if number in {"1048", "1364"}:
+        found = _OF_MISSING.fullmatch(text)
+        return None, found[1] if found else None, None
+    if number in _NAMES_A_COLUMN:
+        found = _OF_COLUMN.fullmatch(text)
+        return None, _unquoted(found[1] or found[3]) if found else None, None
+    if number in {"1451", "1452"}:
+        found = _OF_FOREIGN_KEY.fullmatch(text)
+        if not found:
+            return None, None, None
+        columns = ", ".join(map(_unquoted, re.findall(_NAME, found[4])))
+        return _unquoted(found[2]), columns if number == "1452" else None, _unquoted(found[3])
+    if number == "4025":
+        found = _OF_CHECK.fullmatch(text)
+        return (_unquoted(found[3]), None, _unquoted(found[1])) if found else (None, None, None)
+    if number == "3819":
+        found = _OF_CHECK_OF_MYSQL.fullmatch(text)
+        return None, None, found[1] if found else None
+    return None, None, None
+
+
+def _unquoted(name: str) -> str:
+    return name.replace("``", "`")
