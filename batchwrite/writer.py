@@ -205,7 +205,8 @@ class BatchWriter:
 
         Use it as a context manager: leaving the block flushes the rest, unless by an exception.
         """
-        return Batch(self._new_run(self._books.bookkeeper(None)))
+        bookkeeper, stopped = self._bookkeeper(None)
+        return Batch(stopped or self._new_run(bookkeeper))
 
     def retry(self, run_id: str, map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
         """Write the failed items of a run again; those that land leave the dead letters.
@@ -233,7 +234,8 @@ class BatchWriter:
                 key = {"run_id": letter.run_id, "item_index": letter.item_index, "attempt": letter.attempt}
                 out.update(table, key, landed_at=datetime.now(UTC))
 
-        run = self._new_run(self._books.bookkeeper(None))
+        bookkeeper, stopped = self._bookkeeper(None)
+        run = stopped or self._new_run(bookkeeper)
         for _ in reports_of(run, (read(letter) for letter in letters if read), map_letter):
             pass
         return run.result()
@@ -242,20 +244,32 @@ class BatchWriter:
         listener = self._books.listener(bookkeeper.run_id if bookkeeper else uuid4().hex)
         return Run(self._sink, self._settings, time.monotonic, bookkeeper, resumed, listener)
 
+    def _bookkeeper(self, run_id: str | None) -> tuple[Bookkeeper | None, Run | None]:
+        """What keeps a run's books, if anything does; or, where they cannot be reached, a run that has stopped."""
+        try:
+            return self._settings.retry.run(lambda: self._books.bookkeeper(run_id)), None
+        except FlushFailed as error:
+            return None, self._stopped(None, error)
+
+    def _stopped(self, bookkeeper: Bookkeeper | None, error: FlushFailed) -> Run:
+        run = self._new_run(bookkeeper)
+        run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type)
+        return run
+
     def _started(
         self, items: Iterable[Item], map_item: MapFunction[Item], run_id: str | None, *, replay_map: bool
     ) -> tuple[Run, Iterator[Item]]:
         """A run, and what is left to it of the input."""
         check_map(map_item)
-        bookkeeper = self._books.bookkeeper(run_id)
+        bookkeeper, stopped = self._bookkeeper(run_id)
+        if stopped is not None:
+            return stopped, iter(())
         if bookkeeper is None or run_id is None:
             return self._new_run(bookkeeper), iter(items)
         try:
             entries = self._settings.retry.run(lambda: list(bookkeeper.entries()))
         except FlushFailed as error:
-            run = self._new_run(bookkeeper)
-            run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type)
-            return run, iter(())
+            return self._stopped(bookkeeper, error), iter(())
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
         try:
             left, resumed = behind(entries, items, replay)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy.exc import IntegrityError
 
-from batchwrite.errors import ItemRefused
+from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from batchwrite.sinks.dialects import DialectRules
     from batchwrite.sinks.ledger import Ledger
     from batchwrite.table import TableInfo
+
+Answer = TypeVar("Answer")
 
 _log = logging.getLogger("batchwrite")
 
@@ -241,16 +243,49 @@ class SqlSink(SqlCatalog):
         Raises:
             FlushFailed: They cannot be read.
         """
-        with self._transaction() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+        return self._asked(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
 
     def require(self, ledger: Ledger) -> None:
-        """Make sure that a ledger's tables are there; raises as `Ledger.require`."""
-        ledger.require(self._engine)
+        """Make sure that a ledger's tables are there; raises as `Ledger.require`.
+
+        Raises:
+            FlushFailed: The database cannot be asked.
+        """
+
+        def missing(connection: Connection) -> ConfigurationError | None:
+            try:
+                ledger.require(connection)
+            except ConfigurationError as error:
+                return error
+            return None
+
+        error = self._asked(missing)
+        if error is not None:
+            raise error
 
     def forget_keys(self, ledger: Ledger, scope: str, older_than: timedelta) -> None:
-        """Forget old idempotency keys; see `Ledger.forget_keys`."""
-        ledger.forget_keys(self._engine, scope=scope, older_than=older_than)
+        """Forget old idempotency keys; see `Ledger.forget_keys`.
+
+        Raises:
+            FlushFailed: The database cannot be reached.
+        """
+        self._asked(lambda connection: ledger.forget_keys_on(connection, scope=scope, older_than=older_than))
+
+    def _asked(self, ask: Callable[[Connection], Answer]) -> Answer:
+        """What something gives that may be done twice: where its COMMIT gets no answer, there is nothing to doubt.
+
+        Raises:
+            FlushFailed: It cannot be done.
+        """
+        try:
+            with self._transaction() as connection:
+                return ask(connection)
+        except FlushFailed as error:
+            cause = error.__cause__
+            if error.fault.kind is not FaultKind.IN_DOUBT or not isinstance(cause, Exception):
+                raise
+            text = "the connection to the database was lost"
+            raise FlushFailed(replace(error.fault, kind=FaultKind.LOST, message=text)) from cause
 
     # ---- bulk
 
