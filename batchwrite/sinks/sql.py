@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
-from batchwrite.sinks.deadline import Deadline
+from batchwrite.sinks.deadline import Deadline, watch_new_connection, watching_new_connections
 from batchwrite.sinks.options import SinkOptions
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
@@ -74,6 +75,9 @@ class SqlSink(SqlCatalog):
         self._engine = engine
         self._owns_engine = owns_engine
         self._options = options or SinkOptions()
+        is_bounded = self._options.chunk_timeout is not None
+        if is_bounded and not event.contains(engine, "connect", watch_new_connection):
+            event.listen(engine, "connect", watch_new_connection, insert=True)
         self._deadlines: dict[Connection, Deadline] = {}
         self._secrets = secrets_in(engine.url)
         self._statements = Statements(self._rules)
@@ -186,23 +190,29 @@ class SqlSink(SqlCatalog):
 
     def _connect(self) -> Connection:
         """A connection; after one was lost, one that is known to work."""
+        deadline = Deadline(self._options.chunk_timeout)
         try:
-            connection = self._engine.connect()
-            if self._has_lost:
-                connection = self._working(connection)
-                self._has_lost = False
-        except Exception as error:
+            with watching_new_connections(deadline):
+                connection = self._engine.connect()
+                deadline.watch(connection.connection.dbapi_connection)
+                if self._has_lost:
+                    connection = self._working(connection, deadline)
+                    self._has_lost = False
+        except BaseException as error:
+            deadline.call_off()
+            if not isinstance(error, Exception):
+                raise
             raise FlushFailed(replace(self._classified(error, None), is_unrelated=True)) from error
-        raw = connection.connection.dbapi_connection
-        self._deadlines[connection] = Deadline(raw, self._options.chunk_timeout)
+        self._deadlines[connection] = deadline
         return connection
 
-    def _working(self, connection: Connection) -> Connection:
+    def _working(self, connection: Connection, deadline: Deadline) -> Connection:
         """A connection that answers: this one, or one made anew."""
         try:
             _ping(connection)
         except Exception:  # noqa: BLE001 - SQLAlchemy throws away all of the pool that are no younger
             connection = self._engine.connect()
+            deadline.watch(connection.connection.dbapi_connection)
             _ping(connection)
         return connection
 
