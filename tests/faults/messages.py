@@ -3,6 +3,7 @@
 Source: PostgreSQL manual, "Frontend/Backend Protocol": message formats, and message flow.
 """
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -133,20 +134,19 @@ def ends_batch(message: Message) -> bool:
 
 def _label(messages: list[Message], prepared: dict[str, str]) -> str:
     """A statement's text; what has none is called by what it is."""
-    if not messages:
-        return "(sync)"
-    first, last = messages[0], messages[-1]
-    if first.kind == b"Q":
-        return as_label(first.texts[0])
-    if first.kind == b"P":
-        prepared[first.texts[0]] = first.texts[1]
-        return as_label(first.texts[1])
-    if first.kind == b"B":
-        return as_label(prepared.get(first.texts[1], first.texts[1]))
+    for message in messages:  # a Flush, say, may stand before the first that tells
+        if message.kind == b"Q":
+            return as_label(message.texts[0])
+        if message.kind == b"P":
+            prepared[message.texts[0]] = message.texts[1]
+            return as_label(message.texts[1])
+        if message.kind == b"B":
+            return as_label(prepared.get(message.texts[1], message.texts[1]))
     named = {STARTUP: "(startup)", b"p": "(password)", b"c": "(copy data)", b"f": "(copy fail)"}
-    return named.get(last.kind, f"({last.kind.decode()})")
+    last = messages[-1].kind if messages else b"S"
+    return named.get(last, f"({last.decode()})")
 
 
 def as_label(sql: str) -> str:
-    """The first words of a statement, on one line, without what numbers parameters."""
-    return " ".join(sql.split())[:300]
+    """A statement on one line; savepoints have no numbers there, so that one is like the other."""
+    return re.sub(r"\b(sa_savepoint)_\d+", r"\1", " ".join(sql.split()))

@@ -26,7 +26,7 @@ _WARM = [line(950), order(400), {"kind": "changes", "sku": "sku-0"}]
 
 # Only where an answer never comes: on a machine that is busy, a bound of time is one more fault.
 _CHUNK_TIMEOUT = 0.5
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,11 @@ class Lane:
             connection.execute(text(setup or "SELECT 1"))
         self.proxy = FailingProxy((url.host or "127.0.0.1", url.port or 5432), self._kill)
         self._proxied = url.set(host="127.0.0.1", port=self.proxy.port)
+        self._engine: Engine | None = None
 
     def close(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
         self.proxy.close()
         self.direct.dispose()
 
@@ -78,12 +81,16 @@ class Lane:
             fill(connection)
 
     def engine(self, workload: Workload) -> Engine:
+        """An engine without connections; one that has never had any, where connecting is a part of the workload."""
+        if self._engine is not None and not workload.is_cold:
+            return self._engine
         options = {"schema_translate_map": {"nowhere": "public"}} if workload.is_generic else {}
-        return create_engine(
+        self._engine = create_engine(
             self._proxied,
             execution_options=options,
             connect_args={"sslmode": "disable", "gssencmode": "disable", "connect_timeout": 2},
         )
+        return self._engine
 
     def run(self, workload: Workload, faults: dict[Place, Kind], logged: list[str] | None = None) -> Outcome:
         """Write a workload, with these faults; what is logged of it goes into a list, if there is one."""
@@ -93,6 +100,7 @@ class Lane:
             assert_all_returned(engine)
         finally:
             engine.dispose()
+            self.proxy.drop()  # what a client has given up and not closed: a backend that is starting holds up much
         with self.direct.connect() as connection:
             rows, books = contents(connection), self._books(connection)
         proxy = self.proxy
@@ -113,10 +121,11 @@ class Lane:
         )
         run_id = "swept" if workload.run_id else None
         self.proxy.plan({})
+        self.empty()
         if not workload.is_cold:
             warm = writer.run(_WARM, record)
             assert (warm.written, warm.abort) == (len(_WARM), None), warm
-        self.empty()
+            self.empty()
         self.proxy.plan(faults)
         with statements_into(logged, engine) if logged is not None else nullcontext():
             return self._watched(lambda: writer.run(workload.items, record, run_id=run_id))
@@ -230,9 +239,13 @@ def check_unknown(outcome: Outcome, reference: Reference) -> None:
 
 
 def cases(workload: Workload, counted: Outcome) -> list[tuple[Place, Kind]]:
-    """Every place with every fault."""
+    """Every statement, where it is sent first and where it is sent last, with every fault."""
     places = counted.sent if workload.first_fault is None else places_behind(counted.sent, FIRST_COMMIT)
-    return [(place, kind) for place in dict.fromkeys(places) for kind in Kind]
+    first = {place.statement: place for place in reversed(places)}
+    last = {place.statement: place for place in places}
+    return [
+        (place, kind) for place in places if place in (first[place.statement], last[place.statement]) for kind in Kind
+    ]
 
 
 def faults_before(workload: Workload) -> dict[Place, Kind]:
@@ -259,7 +272,8 @@ def sweep(workload: Workload, all_lanes: Sequence[Lane]) -> tuple[list[tuple[Pla
             else:
                 check_whole(outcome, reference, counted)
         except BaseException as error:
-            return f"{kind} at {place}: {type(error).__name__}: {error}"
+            said = str(error).splitlines() or [""]
+            return f"{kind} at {place.statement[:100]} ({place.before}): {type(error).__name__}: {said[0]}"
         finally:
             free.put(lane)
         return None
