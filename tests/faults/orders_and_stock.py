@@ -91,6 +91,13 @@ def record(item: dict[str, Any], out: Any) -> None:
         out.insert(LINES, item["row"])
     elif kind == "order":
         _record_order(item, out)
+    elif kind == "takes":
+        out.insert(LINES, item["row"])
+        out.increment(STOCK, {"sku": item["row"]["sku"]}, on_hand=-1)
+    elif kind == "counts":
+        out.increment(STOCK, {"sku": item["sku"]}, on_hand=1)
+    elif kind == "customer":
+        out.upsert(CUSTOMERS, {"name": item["name"], "last_order": item["order"]})
     elif kind == "changes":
         out.update(STOCK, {"sku": item["sku"]}, note="counted")
         out.delete(CUSTOMERS, {"name": "leaves"}, missing_ok=True)

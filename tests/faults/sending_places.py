@@ -46,16 +46,17 @@ _VERBS = re.compile(
 
 
 class SendingPlace(NamedTuple):
-    """A place: the file's name, the function around it, the first line and the last."""
+    """A place: the file's name, the function around it, the first line and the last, and the text of the first."""
 
     file: str
     function: str
     first: int
     last: int
+    text: str
 
     @property
     def name(self) -> str:
-        return f"{self.file}:{self.function}"
+        return f"{self.file}, {self.function}: {self.text}"
 
 
 def sending_places() -> list[SendingPlace]:
@@ -64,14 +65,17 @@ def sending_places() -> list[SendingPlace]:
 
 
 def _places_in(path: Path) -> Iterator[SendingPlace]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    lines = [text.strip() for text in source.splitlines()]
+    tree = ast.parse(source)
     file = path.relative_to(SINKS).as_posix()
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
             docstring = function.body[0].value if ast.get_docstring(function) else None  # type: ignore[attr-defined]
             for node in ast.walk(function):
                 if node is not docstring and (_is_sending_call(node) or _is_statement(node)):
-                    yield SendingPlace(file, function.name, node.lineno, node.end_lineno or node.lineno)
+                    last = node.end_lineno or node.lineno
+                    yield SendingPlace(file, function.name, node.lineno, last, lines[node.lineno - 1])
 
 
 def _is_sending_call(node: ast.AST) -> bool:

@@ -1,11 +1,13 @@
 """What is written while faults strike: workloads that together make the library send each of its statements."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from failing_proxy import Kind
 from orders_and_stock import bad_line, bad_order, item_key, line, order
+
+from batchwrite import IdempotencyKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,17 @@ def _orders(count: int) -> list[dict[str, Any]]:
 
 def _orders_with_bad(count: int) -> list[dict[str, Any]]:
     made = [bad_order(number) if number % 5 == 4 else order(number) for number in range(1, count)]
-    return [*made, {"kind": "raises"}, {"kind": "skips"}, {"kind": "changes", "sku": "sku-2"}]
+    changes = [{"kind": "changes", "sku": "sku-2"}, {"kind": "counts", "sku": "unknown"}]
+    return [*made, {"kind": "raises"}, {"kind": "skips"}, *changes]
+
+
+# A line of an order that only comes behind it: to be refused, but seen to be so only by a look before.
+_TOO_EARLY = [line(50, order_id=3), order(2), order(3)]
+
+_TAKES = [line(number) | {"kind": "takes"} for number in range(6)]
+_TAKES[4] = bad_line(4) | {"kind": "takes"}
+
+_CUSTOMERS = [{"kind": "customer", "name": name, "order": 1} for name in ("one", "two", "far too long a name", "three")]
 
 
 _DEFERRED = "ALTER TABLE lines ALTER CONSTRAINT known_order DEFERRABLE INITIALLY DEFERRED"
@@ -69,6 +81,10 @@ _WITH_LEDGER: dict[str, Workload] = {
     "bad": Workload(items=_lines_with_bad(8, 4), workers=1, letters=True, run_id=True),
     "bad tables": Workload(items=_orders_with_bad(8), setup=_DEFERRED, keys=True, letters=True),
     "bad copy": Workload(items=_lines_with_bad(120, 50), workers=1),
+    "bad takes": Workload(items=_TAKES, workers=1),
+    "bad customers": Workload(items=_CUSTOMERS),
+    "too early": Workload(items=_TOO_EARLY),
+    "too early, generic": Workload(items=_TOO_EARLY, is_generic=True),
     "generic": Workload(items=_orders(4), is_generic=True),
     "generic bad": Workload(items=_orders_with_bad(5), is_generic=True, setup=_DEFERRED, letters=True),
     "doubt, landed": Workload(items=_lines(3), workers=1, first_fault=Kind.CUT_AFTER),
@@ -82,13 +98,10 @@ _WITH_LEDGER: dict[str, Workload] = {
 
 _WITHOUT_LEDGER: dict[str, Workload] = {
     "small, cold": Workload(items=_lines(4), is_cold=True, workers=1),
-    "small": Workload(items=_lines(6), chunk_size=3, workers=1),
     "copy": Workload(items=_lines(120), workers=1),
-    "tables": Workload(items=_orders(6)),
     "tables, copy": Workload(items=_orders(60), workers=1, setup=_DEFERRED),
-    "bad": Workload(items=_lines_with_bad(8, 4), workers=1),
     "bad tables": Workload(items=_orders_with_bad(8), setup=_DEFERRED),
-    "generic bad": Workload(items=_orders_with_bad(5), is_generic=True),
+    "generic": Workload(items=_orders(3), is_generic=True),
 }
 
 
@@ -102,5 +115,5 @@ WORKLOADS = {
 }
 
 
-def key_of(workload: Workload) -> Callable[[Any], object] | None:
-    return item_key if workload.keys else None
+def key_of(workload: Workload) -> IdempotencyKey | None:
+    return IdempotencyKey(of=item_key, retention=timedelta(days=1)) if workload.keys else None
