@@ -256,7 +256,10 @@ class Attempt:
         if status != pq.TransactionStatus.INTRANS:
             raise BatchWriteError(f"the transaction is {status.name} where it should be ready to be committed")
         if not closing:
-            yield from wire.commit(self._pgconn, self._raw.info.encoding)
+            try:
+                yield from wire.commit(self._pgconn, self._raw.info.encoding)
+            except wire.StatementFailed as error:
+                raise error.__cause__ or error from None
             return
         try:
             results = yield from wire.pipeline(self._pgconn, closing, self._raw.info.encoding, self._commit)
