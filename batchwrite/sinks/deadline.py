@@ -10,8 +10,11 @@ import logging
 import os
 import socket
 import threading
-from contextlib import suppress
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SECONDS_TO_CANCEL = 1.0
 _SECONDS_TO_ANSWER = 0.2
@@ -20,56 +23,102 @@ _log = logging.getLogger("batchwrite")
 
 
 class Deadline:
-    """Shuts a connection down unless it is called off in time.
+    """Shuts connections down unless it is called off in time, which begins with the object.
 
     Args:
-        connection: The driver's connection.
         seconds: The time; `None` for no bound.
 
     Attributes:
-        has_struck: Whether the time has passed.
+        has_struck: Whether the time has passed for a connection that is watched.
     """
 
-    def __init__(self, connection: Any, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None) -> None:
         self.has_struck = False
-        self._connection = connection
-        self._timer: threading.Timer | None = None
-        number = _socket_number(connection) if seconds is not None else None
-        if number is None or seconds is None:
-            return
-        # A socket object of its own, so that the number cannot mean another connection by then.
-        self._socket = socket.socket(fileno=os.dup(number))
         self._seconds = seconds
+        self._connection: Any = None
+        self._socket: socket.socket | None = None
+        self._is_over = False
+        self._lock = threading.Lock()  # between those who wait and the timer
         self._called_off = threading.Event()
-        self._timer = threading.Timer(seconds, self._strike)
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer: threading.Timer | None = None
+        if seconds is not None:
+            self._timer = threading.Timer(seconds, self._strike)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def watch(self, connection: Any) -> None:
+        """Be the deadline of this driver's connection, and no more of another."""
+        number = _socket_number(connection) if self._timer is not None else None
+        with self._lock:
+            if self._socket is not None and not self.has_struck:
+                self._socket.close()
+            self._connection, self._socket = connection, None
+            if number is not None:
+                # A socket object of its own, so that the number cannot mean another connection by then.
+                self._socket = socket.socket(fileno=os.dup(number))
+            if self._is_over and self._socket is not None:
+                self.has_struck = True
+                _shut_down(self._socket)
 
     def _strike(self) -> None:
-        self.has_struck = True
+        with self._lock:
+            self._is_over = True
+            connection, own = self._connection, self._socket
+            if own is None:
+                return
+            self.has_struck = True
         _log.warning(
             "a chunk has taken longer than %g seconds (chunk_timeout): its connection is shut down",
             self._seconds,
             extra={"action": "timeout"},
         )
-        cancel = getattr(self._connection, "cancel_safe", None)
+        cancel = getattr(connection, "cancel_safe", None)
         if cancel is not None:  # a statement that waits for a lock would not notice that nobody is there any more
             with suppress(Exception):
                 cancel(timeout=_SECONDS_TO_CANCEL)
             self._called_off.wait(_SECONDS_TO_ANSWER)  # an answer, even now, leaves less in doubt than none
-        if not self._called_off.is_set():
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        if self._called_off.is_set():
+            own.close()
+        else:
+            _shut_down(own)
 
     def call_off(self) -> None:
         """Leave the connection alone from now on; once it `has_struck`, nobody may use it any more."""
-        if self._timer is not None:
-            self._called_off.set()
-            self._timer.cancel()
-            if not self.has_struck:
+        if self._timer is None:
+            return
+        self._called_off.set()
+        self._timer.cancel()
+        self._timer = None
+        with self._lock:
+            if self._socket is not None and not self.has_struck:
                 self._socket.close()
-            self._timer = None
+                self._socket = None
+
+
+def _shut_down(own: socket.socket) -> None:
+    with suppress(OSError):
+        own.shutdown(socket.SHUT_RDWR)
+    own.close()
+
+
+_awaited = threading.local()
+
+
+@contextmanager
+def watching_new_connections(deadline: Deadline) -> Iterator[None]:
+    """Let a deadline watch what this thread connects to meanwhile: SQLAlchemy asks a new connection several things."""
+    _awaited.deadline = deadline
+    try:
+        yield
+    finally:
+        _awaited.deadline = None
+
+
+def watch_new_connection(connection: Any, _record: object) -> None:
+    """To be told of each new connection of a pool, before anything is asked of it."""
+    deadline = getattr(_awaited, "deadline", None)
+    if deadline is not None:
+        deadline.watch(connection)
 
 
 def _socket_number(connection: Any) -> int | None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
-    from sqlalchemy import Engine, Select
+    from sqlalchemy import Connection, Engine, Select
 
 # Entries read at a time when a run goes on.
 _PAGE = 500
@@ -172,13 +172,17 @@ class Ledger:
         Returns:
             How many are forgotten.
         """
-        keys = self.keys
         with engine.begin() as connection:
-            now = connection.scalar(select(func.current_timestamp()))
-            old = delete(keys).where(keys.c.scope == scope, keys.c.landed_at < _as_time(now) - older_than)
-            return connection.execute(old).rowcount
+            return self.forget_keys_on(connection, scope=scope, older_than=older_than)
 
-    def require(self, engine: Engine) -> None:
+    def forget_keys_on(self, connection: Connection, *, scope: str = "", older_than: timedelta) -> int:
+        """As `forget_keys`, in the transaction of a connection."""
+        keys = self.keys
+        now = connection.scalar(select(func.current_timestamp()))
+        old = delete(keys).where(keys.c.scope == scope, keys.c.landed_at < _as_time(now) - older_than)
+        return connection.execute(old).rowcount
+
+    def require(self, engine: Engine | Connection) -> None:
         """Make sure that the tables are there.
 
         Raises:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
-from batchwrite.sinks.deadline import Deadline
+from batchwrite.sinks.deadline import Deadline, watch_new_connection, watching_new_connections
 from batchwrite.sinks.options import SinkOptions
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from batchwrite.sinks.dialects import DialectRules
     from batchwrite.sinks.ledger import Ledger
     from batchwrite.table import TableInfo
+
+Answer = TypeVar("Answer")
 
 _log = logging.getLogger("batchwrite")
 
@@ -72,6 +75,9 @@ class SqlSink(SqlCatalog):
         self._engine = engine
         self._owns_engine = owns_engine
         self._options = options or SinkOptions()
+        is_bounded = self._options.chunk_timeout is not None
+        if is_bounded and not event.contains(engine, "connect", watch_new_connection):
+            event.listen(engine, "connect", watch_new_connection, insert=True)
         self._deadlines: dict[Connection, Deadline] = {}
         self._secrets = secrets_in(engine.url)
         self._statements = Statements(self._rules)
@@ -184,23 +190,29 @@ class SqlSink(SqlCatalog):
 
     def _connect(self) -> Connection:
         """A connection; after one was lost, one that is known to work."""
+        deadline = Deadline(self._options.chunk_timeout)
         try:
-            connection = self._engine.connect()
-            if self._has_lost:
-                connection = self._working(connection)
-                self._has_lost = False
-        except Exception as error:
+            with watching_new_connections(deadline):
+                connection = self._engine.connect()
+                deadline.watch(connection.connection.dbapi_connection)
+                if self._has_lost:
+                    connection = self._working(connection, deadline)
+                    self._has_lost = False
+        except BaseException as error:
+            deadline.call_off()
+            if not isinstance(error, Exception):
+                raise
             raise FlushFailed(replace(self._classified(error, None), is_unrelated=True)) from error
-        raw = connection.connection.dbapi_connection
-        self._deadlines[connection] = Deadline(raw, self._options.chunk_timeout)
+        self._deadlines[connection] = deadline
         return connection
 
-    def _working(self, connection: Connection) -> Connection:
+    def _working(self, connection: Connection, deadline: Deadline) -> Connection:
         """A connection that answers: this one, or one made anew."""
         try:
             _ping(connection)
         except Exception:  # noqa: BLE001 - SQLAlchemy throws away all of the pool that are no younger
             connection = self._engine.connect()
+            deadline.watch(connection.connection.dbapi_connection)
             _ping(connection)
         return connection
 
@@ -246,44 +258,49 @@ class SqlSink(SqlCatalog):
         Raises:
             FlushFailed: They cannot be read.
         """
-        try:
-            with self._transaction() as connection:
-                return [dict(row) for row in connection.execute(query).mappings()]
-        except FlushFailed as error:
-            if error.fault.kind is not FaultKind.IN_DOUBT:
-                raise
-            # Nothing was to be written: there is nothing to be in doubt of.
-            lost = replace(error.fault, kind=FaultKind.LOST, message="the connection to the database was lost")
-            raise FlushFailed(lost) from error.__cause__
+        return self._asked(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
 
     def require(self, ledger: Ledger) -> None:
-        """Make sure that a ledger's tables are there.
+        """Make sure that a ledger's tables are there; raises as `Ledger.require`.
 
         Raises:
-            ConfigurationError: They are not.
-            FlushFailed: That cannot be found out.
+            FlushFailed: The database cannot be asked.
         """
-        with self._unwritten():
-            ledger.require(self._engine)
+
+        def missing(connection: Connection) -> ConfigurationError | None:
+            try:
+                ledger.require(connection)
+            except ConfigurationError as error:
+                return error
+            return None
+
+        error = self._asked(missing)
+        if error is not None:
+            raise error
 
     def forget_keys(self, ledger: Ledger, scope: str, older_than: timedelta) -> None:
         """Forget old idempotency keys; see `Ledger.forget_keys`.
 
         Raises:
-            FlushFailed: They cannot be forgotten.
+            FlushFailed: The database cannot be reached.
         """
-        with self._unwritten():
-            ledger.forget_keys(self._engine, scope=scope, older_than=older_than)
+        self._asked(lambda connection: ledger.forget_keys_on(connection, scope=scope, older_than=older_than))
 
-    @contextmanager
-    def _unwritten(self) -> Iterator[None]:
-        """Around what is asked of the database beside the writing of items."""
+    def _asked(self, ask: Callable[[Connection], Answer]) -> Answer:
+        """What something gives that may be done twice: where its COMMIT gets no answer, there is nothing to doubt.
+
+        Raises:
+            FlushFailed: It cannot be done.
+        """
         try:
-            yield
-        except ConfigurationError:
-            raise
-        except Exception as error:
-            raise FlushFailed(replace(self._classified(error, None), is_unrelated=True)) from error
+            with self._transaction() as connection:
+                return ask(connection)
+        except FlushFailed as error:
+            cause = error.__cause__
+            if error.fault.kind is not FaultKind.IN_DOUBT or not isinstance(cause, Exception):
+                raise
+            text = "the connection to the database was lost"
+            raise FlushFailed(replace(error.fault, kind=FaultKind.LOST, message=text)) from cause
 
     # ---- bulk
 
