@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
+from sqlalchemy.dialects.mysql import VARCHAR
 
 from batchwrite.errors import ItemRefused
 
@@ -55,6 +56,11 @@ def read_lines(stream: IO[str]) -> Iterator[Line]:
     return map(Line._make, reader)
 
 
+def _text(length: int) -> String:
+    """A text; two that differ in case alone are two on MariaDB, too, as elsewhere."""
+    return String(length).with_variant(VARCHAR(length, collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
 @dataclass(frozen=True, slots=True)
 class RetailTables:
     """The four tables, on one `MetaData`.
@@ -75,16 +81,16 @@ class RetailTables:
         invoices = Table(
             f"{prefix}invoices",
             metadata,
-            Column("invoice_no", String(10), primary_key=True),
+            Column("invoice_no", _text(10), primary_key=True),
             Column("customer_id", Integer),
-            Column("country", String(40), nullable=False),
+            Column("country", _text(40), nullable=False),
             Column("invoiced_at", DateTime, nullable=False),
         )
         products = Table(
             f"{prefix}products",
             metadata,
-            Column("code", String(20), primary_key=True),
-            Column("description", String(60), nullable=False),
+            Column("code", _text(20), primary_key=True),
+            Column("description", _text(60), nullable=False),
         )
         stock = Table(
             f"{prefix}stock",
@@ -98,11 +104,12 @@ class RetailTables:
             Column("id", Integer, primary_key=True),
             Column("invoice_no", ForeignKey(invoices.c.invoice_no), nullable=False),
             Column("product_code", ForeignKey(products.c.code), nullable=False),
-            Column("stock_code", String(20), nullable=False),
-            Column("description", String(60), nullable=False),
+            Column("stock_code", _text(20), nullable=False),
+            Column("description", _text(60), nullable=False),
             Column("quantity", Integer, nullable=False),
-            Column("unit_price", Numeric, CheckConstraint("unit_price >= 0", name=f"{prefix}price_not_negative")),
+            Column("unit_price", Numeric(12, 3)),
             Column("invoiced_at", DateTime, nullable=False),
+            CheckConstraint("unit_price >= 0", name=f"{prefix}price_not_negative"),
             UniqueConstraint(
                 *("invoice_no", "stock_code", "description", "quantity", "unit_price", "invoiced_at"),
                 name=f"{prefix}line_only_once",

@@ -98,7 +98,7 @@ class Ledger:
             Column("item", _LONG_TEXT, nullable=False),
             Column("stage", String(20), nullable=False),
             Column("error_type", String(200), nullable=False),
-            Column("message", Text, nullable=False),
+            Column("message", _LONG_TEXT, nullable=False),
             Column("sqlstate", String(100)),
             Column("table_name", Text),
             Column("column_name", Text),

@@ -9,8 +9,9 @@ ITEMS = Table(
     "items",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("n", Integer, CheckConstraint("n >= 0", name="ck_n"), nullable=False),
+    Column("n", Integer, nullable=False),
     Column("text", Text),
+    CheckConstraint("n >= 0", name="ck_n"),
 )
 SUMS = Table(
     "sums",

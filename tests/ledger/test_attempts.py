@@ -146,7 +146,7 @@ def refused_as(word):
     """Says so of what a check constraint refuses, and nothing of anything else."""
 
     def classify(error):
-        return word if "check" in f"{type(error).__name__} {error}".lower() else None
+        return word if "ck_n" in str(error) else None
 
     return classify
 
