@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sqlalchemy_errors
 
+from batchwrite.codes import SQLITE_CODES, SQLSTATE_CLASSES, SQLSTATES
 from batchwrite.errors import BatchWriteError, ItemRefused
 from batchwrite.fault import Fault, FaultKind, FlushFailed
 from batchwrite.faults_mysql import fault_of_mysql, mysql_number
@@ -26,73 +27,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Fault", "FaultKind", "FlushFailed", "classify", "reported_fault", "secrets_in"]
-
-SQLSTATE_KINDS: dict[str, FaultKind] = {
-    "40001": FaultKind.TRANSIENT,
-    "40P01": FaultKind.TRANSIENT,
-    "55P03": FaultKind.TRANSIENT,
-    "57014": FaultKind.TRANSIENT,
-    "25P03": FaultKind.LOST,
-    "57P01": FaultKind.LOST,
-    "57P02": FaultKind.LOST,
-    "57P03": FaultKind.LOST,
-    "57P05": FaultKind.LOST,
-    # One odd value must not end a run, and these are what PostgreSQL says of it where SQLAlchemy sends no cast: False
-    # into numeric, True as a key of numeric, anything into a generated column. Where it is the program's fault for
-    # every item, every item fails, and says so.
-    "42804": FaultKind.ITEM,
-    "42883": FaultKind.ITEM,
-    "428C9": FaultKind.ITEM,
-    "42846": FaultKind.ITEM,  # a value of a type that has no cast to the column's: seen for a list into an integer
-    "54000": FaultKind.ITEM,  # a row too big for an index
-}
-"""Kind of a whole SQLSTATE; looked up before its class."""
-
-SQLSTATE_CLASS_KINDS: dict[str, FaultKind] = {
-    "01": FaultKind.FATAL,
-    "02": FaultKind.FATAL,
-    "03": FaultKind.FATAL,
-    "08": FaultKind.LOST,
-    "09": FaultKind.ITEM,
-    "0A": FaultKind.FATAL,
-    "0B": FaultKind.FATAL,
-    "21": FaultKind.ITEM,  # two rows of one statement hit one row: alone, each item shows what it does
-    "22": FaultKind.ITEM,
-    "23": FaultKind.ITEM,
-    "24": FaultKind.FATAL,
-    "25": FaultKind.FATAL,
-    "26": FaultKind.FATAL,
-    "28": FaultKind.FATAL,
-    "2D": FaultKind.FATAL,
-    "34": FaultKind.FATAL,
-    "3B": FaultKind.FATAL,
-    "3D": FaultKind.FATAL,
-    "3F": FaultKind.FATAL,
-    "40": FaultKind.TRANSIENT,
-    "42": FaultKind.FATAL,
-    "44": FaultKind.ITEM,
-    "53": FaultKind.CAPACITY,
-    "54": FaultKind.ITEM,
-    "55": FaultKind.FATAL,
-    "57": FaultKind.LOST,
-    "58": FaultKind.CAPACITY,
-    "P0": FaultKind.ITEM,
-    "XX": FaultKind.FATAL,
-}
-"""Kind of a class of SQLSTATEs. Classes not listed are a trigger's or a function's own, and so the item's."""
-
-SQLITE_KINDS: dict[str, FaultKind] = {
-    "SQLITE_CONSTRAINT": FaultKind.ITEM,
-    "SQLITE_MISMATCH": FaultKind.ITEM,
-    "SQLITE_TOOBIG": FaultKind.ITEM,
-    "SQLITE_BUSY": FaultKind.TRANSIENT,
-    "SQLITE_LOCKED": FaultKind.TRANSIENT,
-    "SQLITE_PROTOCOL": FaultKind.TRANSIENT,
-    "SQLITE_FULL": FaultKind.CAPACITY,
-    "SQLITE_IOERR": FaultKind.CAPACITY,
-    "SQLITE_NOMEM": FaultKind.CAPACITY,
-}
-"""Kind by the name of SQLite's primary result code; every other one is fatal."""
 
 _SQLITE_NAMES = {
     5: "SQLITE_BUSY",
@@ -227,11 +161,12 @@ def reported_fault(
         constraint: The constraint that it names.
         detail: All of the report.
     """
+    code = SQLSTATES.get(sqlstate) or SQLSTATE_CLASSES.get(sqlstate[:2])
     message = _PLAIN_WORDS.get(sqlstate)
     if message is None:
         message = _one_line(shown if sqlstate[:2] in _SHOWN_CLASSES else None) or _spell(error_type)
     return Fault(
-        kind=SQLSTATE_KINDS.get(sqlstate) or SQLSTATE_CLASS_KINDS.get(sqlstate[:2], FaultKind.ITEM),
+        kind=code.kind if code else FaultKind.ITEM,
         error_type=error_type,
         message=message,
         sqlstate=sqlstate,
@@ -247,7 +182,8 @@ def _from_sqlite(error: BaseException) -> Fault:
     if not name.startswith("SQLITE_"):  # Python has no name for codes that are younger than it is
         name = _SQLITE_NAMES.get(int(getattr(error, "sqlite_errorcode", 0)) & 0xFF, "SQLITE_ERROR")
     primary = "_".join(name.split("_")[:2])
-    kind = SQLITE_KINDS.get(primary, FaultKind.FATAL)
+    code = SQLITE_CODES.get(primary)
+    kind = code.kind if code else FaultKind.FATAL
     table, column, constraint = _sqlite_place(name, str(error))
     shown = str(error) if kind is not FaultKind.ITEM else None
     return Fault(

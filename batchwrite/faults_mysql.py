@@ -11,31 +11,8 @@ from __future__ import annotations
 
 import re
 
+from batchwrite.codes import MYSQL_NUMBERS
 from batchwrite.fault import Fault, FaultKind
-
-MYSQL_KINDS: dict[str, FaultKind] = {
-    **dict.fromkeys(("1062", "1169", "1586", "1859"), FaultKind.ITEM),  # unique
-    **dict.fromkeys(("1048", "1364"), FaultKind.ITEM),  # not null
-    **dict.fromkeys(("1216", "1217", "1451", "1452", "1557", "1761", "1762"), FaultKind.ITEM),  # foreign key
-    **dict.fromkeys(("3819", "4025"), FaultKind.ITEM),  # check
-    **dict.fromkeys(("1264", "1365", "1406", "1416", "1441", "1690", "3669"), FaultKind.ITEM),  # range and length
-    **dict.fromkeys(("1265", "1292", "1300", "1366", "1367", "1411", "1525", "3140"), FaultKind.ITEM),  # form
-    **dict.fromkeys(("1241", "1267", "3988", "4078"), FaultKind.ITEM),  # type
-    **dict.fromkeys(("1118", "1242", "1369", "1526", "1748", "1906", "3105"), FaultKind.ITEM),
-    **dict.fromkeys(("1642", "1643", "1644"), FaultKind.ITEM),  # SIGNAL
-    # 1020: with innodb_snapshot_isolation, what PostgreSQL calls a serialization failure.
-    **dict.fromkeys(("1020", "1205", "1213", "1412", "1613", "1614", "1689", "3572"), FaultKind.TRANSIENT),
-    **dict.fromkeys(("1317", "1969", "3024"), FaultKind.TRANSIENT),  # cancelled
-    # 1153: the server has closed the connection by then.
-    **dict.fromkeys(("1053", "1080", "1152", "1153", "1154", "1155", "1156", "1157"), FaultKind.LOST),
-    **dict.fromkeys(("1158", "1159", "1160", "1161", "1184", "1927", "4031"), FaultKind.LOST),
-    "1047": FaultKind.LOST,  # a node of a Galera cluster that has left it
-    **dict.fromkeys(("1021", "1026", "1030", "1037", "1038", "1041", "1114", "1206"), FaultKind.CAPACITY),
-    **dict.fromkeys(("1040", "1203", "1226"), FaultKind.CAPACITY),  # connections, and what else a user may have
-    "2059": FaultKind.FATAL,  # the client does not know the server's way of authentication
-}
-"""Kind by number. What is not listed: from 2000 to 2999 the client's own numbers, of a connection that is lost or could
-not be made; from 10000 a trigger's own, and so the item's; every other one is fatal."""
 
 _WORDS = {
     "1048": "a value is missing for a column that must have one",
@@ -111,7 +88,8 @@ def fault_of_mysql(number: str, error: BaseException) -> Fault:
         error: The driver's exception.
     """
     text = str(error.args[1]) if len(error.args) > 1 else ""
-    kind = MYSQL_KINDS.get(number) or _kind_of_unlisted(int(number))
+    code = MYSQL_NUMBERS.get(number)
+    kind = code.kind if code else _kind_of_unlisted(int(number))
     table, column, constraint = _place(number, text)
     is_shown = number in _SHOWN or 2_000 <= int(number) < 3_000
     first_line = text.strip().partition("\n")[0] if is_shown else ""

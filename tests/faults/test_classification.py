@@ -4,7 +4,8 @@ import psycopg
 import pytest
 from sqlalchemy import exc as sqlalchemy_errors
 
-from batchwrite.faults import SQLSTATE_CLASS_KINDS, SQLSTATE_KINDS, FaultKind, classify
+from batchwrite.codes import SQLSTATE_CLASSES, SQLSTATES
+from batchwrite.faults import FaultKind, classify
 
 
 def test_every_known_code_has_a_kind():
@@ -12,7 +13,7 @@ def test_every_known_code_has_a_kind():
     codes = {getattr(value, "sqlstate", None) for value in vars(errors).values()}
     codes = {code for code in codes if isinstance(code, str)}
     assert len(codes) > 200
-    assert {code[:2] for code in codes} - SQLSTATE_CLASS_KINDS.keys() <= {
+    assert {code[:2] for code in codes} - SQLSTATE_CLASSES.keys() <= {
         *("0F", "10", "0L", "0P", "0Z", "20", "24", "27", "2B", "2D", "2F", "34", "38", "39", "3B", "72", "F0", "HV")
     }
 
@@ -52,5 +53,5 @@ def test_a_lost_connection_is_lost_whatever_the_code():
 
 
 def test_codes_and_classes_are_of_the_right_length():
-    assert {len(code) for code in SQLSTATE_KINDS} == {5}
-    assert {len(code) for code in SQLSTATE_CLASS_KINDS} == {2}
+    assert {len(code) for code in SQLSTATES} == {5}
+    assert {len(code) for code in SQLSTATE_CLASSES} == {2}

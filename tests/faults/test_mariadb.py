@@ -33,8 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import DATETIME
 
 from batchwrite import BatchWriter, RetryPolicy, Status
+from batchwrite.codes import MYSQL_NUMBERS
 from batchwrite.faults import FaultKind, classify
-from batchwrite.faults_mysql import MYSQL_KINDS
 
 
 def rows_of(engine, table):
@@ -484,7 +484,7 @@ def test_a_number_decides_whatever_the_class_of_the_exception(number, kind, name
 
 
 def test_numbers_are_numbers():
-    assert all(number.isdecimal() and len(number) == 4 for number in MYSQL_KINDS)
+    assert all(number.isdecimal() and len(number) == 4 for number in MYSQL_NUMBERS)
 
 
 def test_a_statement_that_is_quoted_is_not_shown(mariadb):

@@ -21,7 +21,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from batchwrite.faults import SQLSTATE_CLASS_KINDS, SQLSTATE_KINDS, FaultKind
+from batchwrite.codes import SQLSTATE_CLASSES, SQLSTATES
+from batchwrite.fault import FaultKind
 from batchwrite.sinks.postgresql.rules import DEFERRED
 from batchwrite.sinks.postgresql.wire import Statement
 from batchwrite.write import Kind
@@ -184,9 +185,9 @@ def _is_not_an_item_fault() -> str:
     def listed(codes: Sequence[str]) -> str:
         return ", ".join(f"'{code}'" for code in codes)
 
-    own = [code for code, kind in SQLSTATE_KINDS.items() if kind is FaultKind.ITEM]
-    others = [code for code, kind in SQLSTATE_KINDS.items() if kind is not FaultKind.ITEM]
-    classes = [code for code, kind in SQLSTATE_CLASS_KINDS.items() if kind is not FaultKind.ITEM]
+    own = [code for code, means in SQLSTATES.items() if means.kind is FaultKind.ITEM]
+    others = [code for code, means in SQLSTATES.items() if means.kind is not FaultKind.ITEM]
+    classes = [code for code, means in SQLSTATE_CLASSES.items() if means.kind is not FaultKind.ITEM]
     return (
         f"bw_state NOT IN ({listed(own)}) AND "
         f"(bw_state IN ({listed(others)}) OR pg_catalog.left(bw_state, 2) IN ({listed(classes)}))"
