@@ -14,10 +14,11 @@ from batchwrite.letters import DeadLetterFile, DeadLetters, storable
 from batchwrite.sinks.ledger import MOST_OF_A_RUN_ID, MOST_OF_A_SCOPE, Ledger, SqlLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batchwrite.ledger import Entry
     from batchwrite.letters import Letter
+    from batchwrite.retry import RetryPolicy
     from batchwrite.sinks.sql import SqlSink
     from batchwrite.tally import ChunkReport
 
@@ -67,13 +68,19 @@ class Books:
         ledger: Their tables, if they have any.
         dead_letters: What keeps failed items, if something does.
         key: The items' idempotency keys, if they have any.
+        retry: How often letters are asked for.
 
     Raises:
         ConfigurationError: They do not go together.
     """
 
     def __init__(
-        self, sink: SqlSink, ledger: Ledger | None, dead_letters: DeadLetters | None, key: IdempotencyKey | None
+        self,
+        sink: SqlSink,
+        ledger: Ledger | None,
+        dead_letters: DeadLetters | None,
+        key: IdempotencyKey | None,
+        retry: RetryPolicy,
     ) -> None:
         if ledger is not None and not isinstance(ledger, Ledger):
             raise ConfigurationError(f"ledger must be a Ledger, not a {type(ledger).__name__}")
@@ -86,6 +93,7 @@ class Books:
         self._sink = sink
         self._ledger = ledger
         self._key = key
+        self._retry = retry
         self._file = dead_letters if isinstance(dead_letters, DeadLetterFile) else None
         self.dead_letters = dead_letters
         self._has_tables = False  # whether they are known to be there
@@ -153,7 +161,11 @@ class Books:
         if self._file is not None:
             return self._file.letters(run_id)
         assert self._ledger is not None  # noqa: S101 - checked when the writer was made
-        return SqlLedger(self._ledger, self._sink.read).letters(run_id)
+        return SqlLedger(self._ledger, self._read_again).letters(run_id)
+
+    def _read_again(self, query: Any) -> Sequence[Mapping[str, Any]]:
+        """The rows of a query that is read in the middle of a run, whatever the weather."""
+        return self._retry.run(lambda: self._sink.read(query))
 
     @property
     def letters_table(self) -> Any | None:

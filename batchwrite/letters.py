@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _LANDED = "landed"
 
+# A packet of MariaDB's holds 16 MiB, unless its server is set otherwise.
+_MOST_CHARACTERS = 8_000_000
+
+# What a letter holds in the place of an item that could not be kept.
+_NOT_KEPT = "not kept"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
@@ -72,6 +78,8 @@ class DeadLetters:
             are read. An object of any other class comes back as a dictionary of its attributes.
         encode: Writes an item as JSON; default `item_json.encode`, which knows the standard library's types.
         decode: Reads it back.
+        most_characters: Longest JSON of an item. The letter of an item with a longer one, or with none, says of which
+            class it was and why it is not there; such an item cannot be written again.
     """
 
     def __init__(
@@ -80,7 +88,9 @@ class DeadLetters:
         types: Sequence[type] = (),
         encode: Callable[[Any], str] = item_json.encode,
         decode: Callable[[str], Any] | None = None,
+        most_characters: int = _MOST_CHARACTERS,
     ) -> None:
+        self._most_characters = most_characters
         self._encode = encode
         self._decode = decode or partial(item_json.decode, types=tuple(types))
 
@@ -104,9 +114,13 @@ class DeadLetters:
 
     def _encoded(self, item: Any) -> str:
         try:
-            return self._encode(item)
+            text = self._encode(item)
+            because = None if len(text) <= self._most_characters else "its JSON is too long"
         except Exception as error:  # noqa: BLE001 - the letter goes out all the same, with what can be said
-            return json.dumps({"unreadable": type(item).__qualname__, "because": type(error).__name__})
+            because = f"{type(error).__name__} was raised when it was written as JSON"
+        if because is None:
+            return text
+        return json.dumps({_NOT_KEPT: type(item).__qualname__, "because": because})
 
     def read(self, letter: Letter) -> ReadLetter:
         """A letter with its item.
@@ -114,11 +128,22 @@ class DeadLetters:
         Raises:
             ConfigurationError: The item cannot be read back.
         """
+        why = _why_not_kept(letter.item)
+        if why is not None:
+            return ReadLetter(letter=letter, item=None, problem=why)
         try:
             return ReadLetter(letter=letter, item=self._decode(letter.item))
         except Exception as error:
             text = f"item {letter.item_index} of run {letter.run_id!r} cannot be read back ({type(error).__name__})"
             raise ConfigurationError(text) from error
+
+
+def _why_not_kept(text: str) -> str | None:
+    """Why a letter holds no item, if it holds none."""
+    if not text.startswith(f'{{"{_NOT_KEPT}": '):
+        return None
+    told = json.loads(text)
+    return f"the {told[_NOT_KEPT]} was not kept: {told['because']}" if told.keys() == {_NOT_KEPT, "because"} else None
 
 
 def storable(text: str) -> str:
@@ -133,10 +158,12 @@ class ReadLetter:
     Attributes:
         letter: The letter.
         item: The item.
+        problem: Why there is no item, where there is none.
     """
 
     letter: Letter
     item: Any = field(repr=False)
+    problem: str | None = None
 
 
 class DeadLetterFile(DeadLetters):
@@ -152,6 +179,7 @@ class DeadLetterFile(DeadLetters):
         types: As for `DeadLetters`.
         encode: As for `DeadLetters`.
         decode: As for `DeadLetters`.
+        most_characters: As for `DeadLetters`.
     """
 
     def __init__(
@@ -161,8 +189,9 @@ class DeadLetterFile(DeadLetters):
         types: Sequence[type] = (),
         encode: Callable[[Any], str] = item_json.encode,
         decode: Callable[[str], Any] | None = None,
+        most_characters: int = _MOST_CHARACTERS,
     ) -> None:
-        super().__init__(types=types, encode=encode, decode=decode)
+        super().__init__(types=types, encode=encode, decode=decode, most_characters=most_characters)
         self._path = os.fspath(path)
 
     def keep(self, run_id: str, report: ChunkReport) -> None:

@@ -7,12 +7,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.columnar import columnar_plan
+from batchwrite.folding import folded
 from batchwrite.plan import PLAIN_TYPES, Plan, Probe, Segment, Step, sorted_by_key, sorted_by_primary_key
 from batchwrite.sums import exact_sum
 from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from batchwrite.table import ForeignKeyInfo, TableInfo
 
@@ -44,19 +45,23 @@ class _Facts:
 
     Attributes:
         is_moving: Whether the columns change by which rows are known.
-        is_orderless: Whether unique columns stay as they are, and keys that differ here name different rows: then the
-            writes of different keys may be carried out in any order.
+        claims_nothing: Whether unique columns stay as they are.
+        is_orderless: Whether they do, and keys that differ here name different rows: then the writes of different keys
+            may be carried out in any order.
     """
 
     is_moving: bool
+    claims_nothing: bool
     is_orderless: bool
 
     @classmethod
     def of(cls, table: TableInfo, key_columns: tuple[str, ...], changed: Collection[str]) -> _Facts:
         """The facts about writes that may change some columns of the rows that a key's columns name."""
+        claims_nothing = table.unique_columns.isdisjoint(changed)
         return cls(
             is_moving=not table.identity_columns.isdisjoint(changed) or any(name in changed for name in key_columns),
-            is_orderless=table.unique_columns.isdisjoint(changed) and table.exact.issuperset(key_columns),
+            claims_nothing=claims_nothing,
+            is_orderless=claims_nothing and table.exact.issuperset(key_columns),
         )
 
 
@@ -180,6 +185,7 @@ class _TableState:
         # Columns and types of the keys: only keys of one identity can be told apart, or known to be the same.
         self._identity: tuple[tuple[str, ...], tuple[type, ...]] | None = None
         self._ordered_kind: Kind | None = None
+        self._by_folded: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # keys that are not exact, by what they fold to
 
     @property
     def is_ordered(self) -> bool:
@@ -207,10 +213,13 @@ class _TableState:
         """Whether a new row is certainly none of those that keys here name: it is inserted before their turn."""
         assert self._identity is not None  # noqa: S101 - there are keys
         columns, types = self._identity
-        if not self.table.exact.issuperset(columns):
-            return False
         key = tuple(values.get(column) for column in columns)
-        return tuple(map(type, key)) == types and key not in self.keys
+        if tuple(map(type, key)) != types:
+            return False
+        if self.table.exact.issuperset(columns):
+            return key not in self.keys
+        form = folded(self.table, columns, key) if self._ordered_kind is None else None
+        return form is not None and form not in self._by_folded
 
     def _keeps_unique_order(self, write: Write, facts: _Facts) -> bool:
         """Whether nothing can go wrong with unique columns that change, or with keys that name the same row.
@@ -220,12 +229,17 @@ class _TableState:
         segment, each with another key, which are carried out as they came.
         """
         if self._ordered_kind is None:
-            if facts.is_orderless:
+            if facts.is_orderless or (facts.claims_nothing and self._tells_apart(write)):
                 return True
             if self.keys:
                 return False
             self._ordered_kind = write.kind
         return write.kind is self._ordered_kind and write.key not in self.keys
+
+    def _tells_apart(self, write: Write) -> bool:
+        """Whether a key is certainly none of the others here, or one of them as it stands."""
+        form = folded(self.table, write.key_columns, write.key)
+        return form is not None and self._by_folded.setdefault(form, write.key) == write.key
 
     def steps(self) -> Iterator[Step]:
         """The steps before any delete, in order."""
@@ -351,7 +365,7 @@ def _created_too_late(
         return []
     last = max(created.values())
     columns = foreign_key.columns
-    is_exact = child.table.exact.issuperset(columns) and parent.table.exact.issuperset(foreign_key.parent_columns)
+    is_other = _tells_from(created, parent.table, child.table, foreign_key)
     needed: dict[tuple[Any, ...], None] = {}
     for position, values, unknown in child.referring_rows(columns):
         if position >= last:
@@ -359,7 +373,7 @@ def _created_too_late(
         try:
             key = tuple([values[column] for column in columns])
             # Where values that differ here may be equal there, a row never seen may be one that is created later.
-            is_known = created.get(key, -1 if is_exact else position + 1) <= position
+            is_known = created[key] <= position if key in created else is_other(key)
         except KeyError:
             if any(column in unknown for column in columns if column not in values):
                 return None
@@ -371,3 +385,16 @@ def _created_too_late(
         if not is_known and None not in key:
             needed[key] = None
     return list(needed)
+
+
+def _tells_from(
+    created: Collection[tuple[Any, ...]], parent: TableInfo, child: TableInfo, foreign_key: ForeignKeyInfo
+) -> Callable[[tuple[Any, ...]], bool]:
+    """Tells whether a key is certainly the key of no row that is created."""
+    columns, parent_columns = foreign_key.columns, foreign_key.parent_columns
+    if child.exact.issuperset(columns) and parent.exact.issuperset(parent_columns):
+        return lambda _key: True
+    forms = {folded(parent, parent_columns, key) for key in created}
+    if None in forms:
+        return lambda _key: False
+    return lambda key: (form := folded(child, columns, key)) is not None and form not in forms

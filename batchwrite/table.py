@@ -42,6 +42,7 @@ class TableInfo:
         generated: Its columns that get a value where a row gives none.
         not_null: Its columns that cannot be NULL.
         exact: Its columns whose values are the same in the database exactly where they are equal in Python.
+        foldable: Its columns of texts that are compared by an unknown collation of the database's own (see `folding`).
         touched: Its columns that get a value of their own whenever a row changes.
         counting: Those of them whose value depends on the row, so that each change counts.
         integers: Its columns of whole numbers.
@@ -69,6 +70,7 @@ class TableInfo:
     generated: frozenset[str] = frozenset()
     not_null: frozenset[str] = frozenset()
     exact: frozenset[str] = frozenset()
+    foldable: frozenset[str] = frozenset()
     touched: frozenset[str] = frozenset()
     counting: frozenset[str] = frozenset()
     integers: frozenset[str] = frozenset()

@@ -18,7 +18,7 @@ from batchwrite.chunk import ChunkLimits
 from batchwrite.collector import Collector
 from batchwrite.database import create_engine_for
 from batchwrite.engine import Run
-from batchwrite.errors import BatchWriteError, ConfigurationError, SourceError
+from batchwrite.errors import BatchWriteError, ConfigurationError, ItemRefused, SourceError
 from batchwrite.faults import FlushFailed
 from batchwrite.feeding import check_map, reports_of
 from batchwrite.resume import behind
@@ -131,7 +131,7 @@ class BatchWriter:
             self._sink = sink_for(create_engine_for(database), owns_engine=True, options=options)
         else:
             raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
-        self._books = Books(self._sink, ledger, dead_letters, identity)
+        self._books = Books(self._sink, ledger, dead_letters, identity, self._settings.retry)
 
     def __enter__(self) -> Self:
         return self
@@ -236,6 +236,8 @@ class BatchWriter:
         read = self._books.dead_letters.read if self._books.dead_letters else None
 
         def map_letter(each: ReadLetter, out: Collector) -> None:
+            if each.problem is not None:
+                raise ItemRefused(each.problem)
             map(each.item, out)
             if table is not None:
                 letter = each.letter
@@ -253,7 +255,7 @@ class BatchWriter:
     def _new_run(self, bookkeeper: Bookkeeper | None, resumed: int = 0, *, of_letters: bool = False) -> Run:
         settings, key = self._settings, self._settings.key
         if of_letters and key is not None:
-            settings = replace(settings, key=lambda letter: key(letter.item))
+            settings = replace(settings, key=lambda letter: key(letter.item) if letter.problem is None else None)
         listener = self._books.listener(bookkeeper.run_id if bookkeeper else uuid4().hex)
         return Run(self._sink, settings, time.monotonic, bookkeeper, resumed, listener)
 

@@ -81,5 +81,6 @@ def _print(result: BatchResult, table: str, *, as_json: bool) -> None:
 
 
 def _line(failure: ItemFailure) -> int:
-    line: int = failure.item.item.line
+    letter = failure.item
+    line: int = letter.letter.item_index + 1 if letter.problem else letter.item.line
     return line

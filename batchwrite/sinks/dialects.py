@@ -26,6 +26,8 @@ class DialectRules:
     """Whether the database stores NaN as NULL without a word."""
     text_is_exact = False
     """Whether texts are equal in the database exactly where they are in Python, unless a collation says otherwise."""
+    folds_texts = False
+    """Whether texts are compared by the database's own collations alone, and not by any that somebody has written."""
     survives_errors = False
     """Whether a statement that fails undoes itself alone, so that a transaction can go on without a savepoint."""
     compares_loosely = False

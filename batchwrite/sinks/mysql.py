@@ -125,6 +125,7 @@ class MysqlRules(DialectRules):
 
     locks_rows = True
     survives_errors = True
+    folds_texts = True
     compares_loosely = True
 
     def __init__(self) -> None:

@@ -71,7 +71,9 @@ class SqlSink(SqlCatalog):
         self, engine: Engine, rules: DialectRules, *, owns_engine: bool = False, options: SinkOptions | None = None
     ) -> None:
         self._rules = rules
-        super().__init__(text_is_exact=self._rules.text_is_exact, constraint_name=self._rules.constraint_name)
+        super().__init__(
+            text_is_exact=rules.text_is_exact, folds_texts=rules.folds_texts, constraint_name=rules.constraint_name
+        )
         self._engine = engine
         self._owns_engine = owns_engine
         self._options = options or SinkOptions()

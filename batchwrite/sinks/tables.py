@@ -70,11 +70,13 @@ class SqlCatalog:
 
     Args:
         text_is_exact: Whether the database compares texts as Python does.
+        folds_texts: Whether it compares them by its own collations alone, so that `folding` tells keys apart.
         constraint_name: Gives the name that its errors have for a constraint.
     """
 
-    def __init__(self, *, text_is_exact: bool, constraint_name: ConstraintName) -> None:
+    def __init__(self, *, text_is_exact: bool, folds_texts: bool, constraint_name: ConstraintName) -> None:
         self._text_is_exact = text_is_exact
+        self._folds_texts = folds_texts
         self._constraint_name = constraint_name
         self._tables: dict[Table, TableInfo] = {}
 
@@ -129,7 +131,10 @@ class SqlCatalog:
         info = self._tables.get(table)
         if info is None:
             info = self._tables[table] = _table_info(
-                table, text_is_exact=self._text_is_exact, constraint_name=self._constraint_name
+                table,
+                text_is_exact=self._text_is_exact,
+                folds_texts=self._folds_texts,
+                constraint_name=self._constraint_name,
             )
         return info
 
@@ -200,7 +205,7 @@ def _has_key_of(
     return all(own is not None and own == theirs for own, theirs in pairs)
 
 
-def _table_info(table: Table, *, text_is_exact: bool, constraint_name: ConstraintName) -> TableInfo:
+def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constraint_name: ConstraintName) -> TableInfo:
     primary_key = tuple(column.key for column in table.primary_key)
     generated = {
         column.key
@@ -223,6 +228,7 @@ def _table_info(table: Table, *, text_is_exact: bool, constraint_name: Constrain
         generated=frozenset(generated),
         not_null=frozenset(column.key for column in table.columns if not column.nullable),
         exact=frozenset(c.key for c in table.columns if _is_exact(c.type, text_is_exact=text_is_exact)),
+        foldable=frozenset(c.key for c in table.columns if folds_texts and isinstance(c.type, sqlalchemy.String)),
         touched=frozenset(c.key for c in table.columns if c.onupdate is not None),
         counting=frozenset(c.key for c in table.columns if reads_rows(getattr(c.onupdate, "arg", None))),
         integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),

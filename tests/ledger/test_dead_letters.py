@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def box(request, database, tmp_path):
     if "without" in request.param:
         options["ledger"] = None
     return writer(database, **options)
+
+
+@pytest.fixture(params=["table", "file"])
+def kept(request, tmp_path):
+    """Makes dead letters of either kind."""
+    return DeadLetters if request.param == "table" else partial(DeadLetterFile, tmp_path / "letters.jsonl")
 
 
 def letters_of(each, run_id):
@@ -233,7 +240,21 @@ def test_an_item_that_cannot_be_written_down_is_said_to_be(database):
         made = [made]
     writer(database, dead_letters=DeadLetters()).run([made], too_deep)
     (row,) = rows_of(database, LEDGER.dead_letters)
-    assert json.loads(row["item"]) == {"unreadable": "list", "because": "ValueError"}
+    assert json.loads(row["item"]) == {
+        "not kept": "list",
+        "because": "ValueError was raised when it was written as JSON",
+    }
+
+
+def test_an_item_that_is_too_long_is_said_to_be_and_cannot_be_written_again(kept, database):
+    with_letters = writer(database, dead_letters=kept(most_characters=1_000), key=lambda row: row["id"])
+    rows = [{"id": 1, "n": -1, "text": "x" * 1_000}, {"id": 2, "n": 2}, {"id": 3, "n": -1, "text": "x" * 900}]
+    result = with_letters.run(rows, insert_row)
+    assert counts(result) == (1, 2, 0, 0, 0)
+    again = with_letters.retry(run_id_of(with_letters, result), lambda row, out: out.insert(ITEMS, row | {"n": 0}))
+    assert counts(again) == (1, 1, 0, 0, 0)
+    assert again.failures[0].message == "the dict was not kept: its JSON is too long"
+    assert ids(database) == [2, 3]
 
 
 @pytest.mark.parametrize("text", ["a\0b", "half \ud800", "é\U0001f600", "x" * 100_000], ids=lambda text: text[:6])
