@@ -43,12 +43,11 @@ _NOT_SWEPT = {
     "statements.py, _insert: connection.execute(sqlalchemy.insert(table).inline())": "rows without any column",
     "statements.py, _insert: "
     "connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))": _EXPRESSIONS,
-    "statements.py, _upsert: connection.execute(statement.values(values), [touched(write)])": _EXPRESSIONS,
     "statements.py, _upsert_by_hand: "
     "connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))": _BY_HAND,
-    "statements.py, _upsert_by_hand: "
-    "exists = connection.execute(sqlalchemy.update(table).where(matches).values(changes)).rowcount > 0": _BY_HAND,
-    "statements.py, _upsert_by_hand: exists = connection.execute(query).first() is not None": _BY_HAND,
+    "statements.py, _change_existing: "
+    "return connection.execute(sqlalchemy.update(table).where(matches).values(changes)).rowcount > 0": _BY_HAND,
+    "statements.py, _change_existing: return connection.execute(query).first() is not None": _BY_HAND,
     "statements.py, _refuse_several: "
     "found = connection.scalar(query.where(_matches(write.table.handle, write))) or 0": "keys that are not unique",
     "positional.py, insert: connection.exec_driver_sql(prepared.text, rows)": "drivers whose parameters have no names",

@@ -86,7 +86,7 @@ _WITH_LEDGER: dict[str, Workload] = {
     "too early": Workload(items=_TOO_EARLY),
     "too early, generic": Workload(items=_TOO_EARLY, is_generic=True),
     "generic": Workload(items=_orders(4), is_generic=True),
-    "generic bad": Workload(items=_orders_with_bad(5), is_generic=True, setup=_DEFERRED, letters=True),
+    "generic bad": Workload(items=_orders_with_bad(5), is_generic=True, setup=_DEFERRED, letters=True, keys=True),
     "doubt, landed": Workload(items=_lines(3), workers=1, first_fault=Kind.CUT_AFTER),
     "doubt, undone": Workload(items=_lines(3), first_fault=Kind.CUT_BEFORE),
     "doubt of a copy, landed": Workload(items=_lines(110), first_fault=Kind.SWALLOWED),
