@@ -6,12 +6,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from batchwrite.chunk import Chunk, ParkedItem
+from batchwrite.fault import FaultKind
 from batchwrite.result import ItemFailure, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batchwrite.faults import Fault
+    from batchwrite.fault import Fault
     from batchwrite.ledger import BookRows
     from batchwrite.sink import PendingWrite
 
@@ -33,6 +34,7 @@ class Flight:
         is_behind: Whether that attempt began before all chunks before this one were settled: what it is refused for
             may be mended by one of those, so that only a second attempt tells.
         is_in_doubt: Whether an attempt before may have been committed.
+        has_lost_answer: Whether the last attempt ended so.
         is_looked_up: Whether duplicates have been left out, as far as items have idempotency keys.
         losses: How often the connection was lost while it was written.
         cancellations: How often the server has cancelled a statement of it.
@@ -41,6 +43,7 @@ class Flight:
     __slots__ = (
         "cancellations",
         "chunk",
+        "has_lost_answer",
         "is_behind",
         "is_in_doubt",
         "is_looked_up",
@@ -55,7 +58,7 @@ class Flight:
         self.is_looked_up = not chunk.keys
         self.pending: PendingWrite | None = None
         self.is_behind = False
-        self.is_in_doubt = False
+        self.is_in_doubt = self.has_lost_answer = False
         self.losses = self.cancellations = 0
 
     def take(self, chunk: Chunk) -> None:
@@ -72,6 +75,16 @@ class Flight:
     def is_given_up(self) -> bool:
         """Whether it is one item that has cost too many connections."""
         return len(self.items) == len(self.chunk) == 1 and self.losses >= LOSSES_OF_AN_ITEM
+
+    def note(self, fault: Fault) -> None:
+        """Remember how an attempt has ended."""
+        is_doubtful = fault.kind is FaultKind.IN_DOUBT
+        self.is_in_doubt |= is_doubtful or fault.is_booked
+        self.is_looked_up = not self.chunk.keys  # others may have landed by then
+        if not fault.is_unrelated:
+            self.has_lost_answer = is_doubtful
+            self.losses += fault.kind is FaultKind.LOST
+            self.cancellations += fault.is_cancelled
 
     def keep_only(self, count: int) -> None:
         """Leave out all items but the first so many."""

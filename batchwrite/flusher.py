@@ -1,36 +1,30 @@
-"""Flushing chunks: begin, go on while others are collected, settle in input order, fall back, count. Knows no SQL."""
+"""Flushing chunks: begin, go on while others are collected, settle in input order, count. Knows no SQL."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_left
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchwrite.attendant import Attendant
 from batchwrite.chunk import Chunk, ParkedItem
-from batchwrite.faults import Fault, FaultKind, FlushFailed
-from batchwrite.flight import LOSSES_OF_AN_ITEM, Flight, map_failures, note_fallback, parked_item, undone, write_failure
+from batchwrite.fault import FaultKind, FlushFailed
+from batchwrite.flight import Flight, map_failures, parked_item, undone
+from batchwrite.landing import Landing
 from batchwrite.result import Abort
 from batchwrite.tally import ChunkReport, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from batchwrite.ledger import Bookkeeper, Books
+    from batchwrite.ledger import Bookkeeper
     from batchwrite.settings import RunSettings
     from batchwrite.sink import PendingWrite, Sink
 
 _log = logging.getLogger("batchwrite")
 
-
-# Items put off stay in memory: one that is one too many fails at once.
-_MOST_PARKED = 10_000
-
-_COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
 _WHAT_TO_DO = "make room for it on the server (disk, memory or connections), and start the run again"
 
@@ -76,6 +70,9 @@ class Flusher:
         self._parked: list[ParkedItem] = []
         self._has_landed = False  # whether something has been written since an item was given up
         self._is_given_up = False  # whether the caller was interrupted while the attendant was at work
+        self._landing = Landing(
+            sink, settings, bookkeeper, self.tally, self._parked, free=self._free, abandon=self._abandon_attempts
+        )
 
     @property
     def is_busy(self) -> bool:
@@ -107,7 +104,8 @@ class Flusher:
 
     def take_parked(self, number: int, most: int) -> list[Chunk]:
         """The items put off, as chunks of so many at most; those that fail again are not put off again."""
-        parked, self._parked = self._parked, []
+        parked = self._parked[:]
+        self._parked.clear()
         return [
             Chunk.of_parked(number + place, parked[start : start + most])
             for place, start in enumerate(range(0, len(parked), most))
@@ -205,17 +203,7 @@ class Flusher:
     def _begin(self, flight: Flight) -> bool:
         """Begin an attempt that goes on by itself; false where there can be none, or not yet."""
         others = [other.pending for other in self._flights if other is not flight]
-        if None in others or not self._can_look_up(flight) or not flight.items:
-            return False
-        may_commit = not others and (self._settings.policy.most is None or not flight.chunk.verdicts)
-        flight.pending = self._sink.begin(
-            flight.items,
-            [other for other in others if other is not None],
-            may_commit=may_commit,
-            books=self._books_of(flight),
-        )
-        flight.is_behind = bool(others)
-        return flight.pending is not None
+        return None not in others and self._landing.begin(flight, [each for each in others if each is not None])
 
     def _settle(self) -> None:
         """Bring the first chunk to its end, and count what became of it."""
@@ -223,7 +211,7 @@ class Flusher:
         interrupt = None
         try:
             report = self._settings.retry.run(
-                lambda: self._flush_once(flight), lambda fault: self._is_retriable(flight, fault)
+                lambda: self._landing.flush_once(flight), lambda fault: self._landing.is_retriable(flight, fault)
             )
         except FlushFailed as error:
             # In doubt, the halves might be there already: only the books could tell.
@@ -250,13 +238,17 @@ class Flusher:
 
     def _undone_for_good(self, flight: Flight, error: FlushFailed) -> tuple[ChunkReport, BaseException | None]:
         """What becomes of a chunk that is not tried again, and the Ctrl-C that has ended it, if one has."""
-        if flight.is_given_up and self._others_land():
+        report = self._landing.last_look(flight)
+        if report is None and flight.is_given_up and self._others_land():
+            self._has_landed = False  # should the next one do the same, it is the weather after all
             try:
-                return self._given_up(flight), None
+                return self._landing.given_up(flight), None
             except FlushFailed as another:
                 error = another
-        cause = error.__cause__
-        return self._stopped_by(error, flight), None if isinstance(cause, Exception) else cause
+        interrupt = None if isinstance(error.__cause__, Exception) else error.__cause__
+        if report is not None and interrupt is not None:
+            self.stop("interrupted", "the run was interrupted")
+        return report or self._stopped_by(error, flight), interrupt
 
     def _abandon_all(self) -> None:
         """Undo all that is on its way; it stays unattempted."""
@@ -280,27 +272,6 @@ class Flusher:
             message = f"what failed in items up to {report.chunk.index_of(report.reached - 1)} cannot be kept: {why}"
             self.stop("dead_letters", message, type(error).__name__)
             _log.error("the run stops: %s", message, extra={"action": "abort", "kind": "dead_letters"})
-
-    def _is_retriable(self, flight: Flight, fault: Fault) -> bool:
-        """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
-        if flight.is_to_split or (flight.is_given_up and flight.losses > LOSSES_OF_AN_ITEM):
-            return False
-        return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
-
-    def _flush_once(self, flight: Flight) -> ChunkReport:
-        if flight.is_in_doubt and self._bookkeeper is not None:
-            found = self._bookkeeper.find(flight.chunk)
-            if found is not None:
-                return found
-        try:
-            return self._written(flight)
-        except FlushFailed as error:
-            fault = error.fault
-            flight.is_in_doubt |= fault.kind is FaultKind.IN_DOUBT or fault.is_booked
-            flight.is_looked_up = not flight.chunk.keys  # others may have landed by then
-            flight.losses += fault.kind is FaultKind.LOST and not fault.is_unrelated
-            flight.cancellations += fault.is_cancelled and not fault.is_unrelated
-            raise
 
     def _split(self, flight: Flight) -> None:
         """Write the first chunk as two: one of its items may be what costs the connection."""
@@ -332,124 +303,6 @@ class Flusher:
         finally:
             if pending is not None:
                 pending.abandon()
-        return True
-
-    def _given_up(self, flight: Flight) -> ChunkReport:
-        """Report an item that costs the connection whenever it is written; its failure goes into the books."""
-        fault = Fault(kind=FaultKind.ITEM, error_type="ConnectionLost", message=_COSTS_THE_CONNECTION)
-        report = self._report(flight, [(0, fault)])
-        self._has_landed = False  # should the next one do the same, it is the weather after all
-        if self._bookkeeper is not None:
-            rows = self._bookkeeper.rows(report)
-            self._sink.write([], lambda _refused: rows)
-        return report
-
-    def _can_look_up(self, flight: Flight) -> bool:
-        """Leave duplicates out, if that can be done now; if not, it is done in the chunk's turn."""
-        try:
-            self._look_up(flight)
-        except FlushFailed:
-            return False
-        return True
-
-    def _look_up(self, flight: Flight) -> None:
-        """Leave out the items whose idempotency keys have landed before."""
-        if not flight.is_looked_up and self._bookkeeper is not None:
-            chunk = self._bookkeeper.without_duplicates(flight.chunk)
-            if chunk is not flight.chunk:
-                flight.take(chunk)
-            flight.is_looked_up = True
-
-    def _finds_duplicates(self, flight: Flight) -> bool:
-        """Whether there are more duplicates than when it was looked last, which was before others had landed."""
-        before = flight.chunk
-        flight.is_looked_up = not before.keys
-        self._look_up(flight)
-        return flight.chunk is not before
-
-    def _written(self, flight: Flight) -> ChunkReport:
-        self._look_up(flight)
-        chunk = flight.chunk
-        end = self._report(flight, ()).reached
-        if end < len(chunk):  # mapping alone has ended the run
-            flight.keep_only(bisect_left(flight.positions, end))
-        refused: dict[int, Fault] = {}
-
-        def refuse(number: int, fault: Fault) -> int:
-            refused[number] = fault
-            end = self._report(flight, refused.items()).reached
-            return len(flight.items) if end == len(chunk) else bisect_left(flight.positions, end)
-
-        has_fallen_back = False
-        try:
-            if not self._finish_attempt(flight, refuse) and (flight.items or self._bookkeeper is not None):
-                self._sink.write(flight.items, self._books_of(flight))
-        except FlushFailed as error:
-            self._abandon_attempts()
-            if error.fault.kind is not FaultKind.ITEM:
-                raise
-            if self._finds_duplicates(flight):
-                return self._written(flight)
-            note_fallback(chunk, error.fault)
-            has_fallen_back = True
-            refused.clear()
-            self._sink.write_each(flight.items, refuse, self._books_of(flight))
-        report = self._report(flight, refused.items())
-        return replace(report, fell_back=has_fallen_back or bool(refused))
-
-    def _report(self, flight: Flight, refused: Iterable[tuple[int, Fault]]) -> ChunkReport:
-        """What is to be reported of a chunk once it is committed without the items refused."""
-        chunk = flight.chunk
-        failures = map_failures(chunk)
-        parked: set[int] = set()
-        for number, fault in refused:
-            position = flight.positions[number]
-            if self._may_park(chunk, fault, len(parked)):
-                parked.add(position)
-            else:
-                failures[position] = write_failure(chunk, position, fault)
-        reached = self._settings.policy.end_of(len(chunk), failures, self.tally.failed)
-        failures = {position: failure for position, failure in failures.items() if position < reached}
-        return ChunkReport(
-            chunk=chunk, failures=failures, reached=reached, parked=frozenset(parked & {*range(reached)})
-        )
-
-    def _may_park(self, chunk: Chunk, fault: Fault, others: int) -> bool:
-        """Whether an item is put off: the row that it refers to may still come."""
-        is_first = not chunk.indexes
-        has_room = len(self._parked) + others < _MOST_PARKED
-        return self._settings.defer_foreign_keys and fault.misses_parent and is_first and has_room
-
-    def _books_of(self, flight: Flight) -> Books | None:
-        """What is to be written with a chunk into the run's books."""
-        bookkeeper = self._bookkeeper
-        if bookkeeper is None:
-            return None
-        return lambda refused: bookkeeper.rows(self._report(flight, refused))
-
-    def _finish_attempt(self, flight: Flight, refuse: Callable[[int, Fault], int]) -> bool:
-        """Bring the attempt on its way to its end; false where there is none, or it is not to be believed.
-
-        Raises:
-            FlushFailed: It is not written, or, for a fault `in_doubt`, it is not known.
-        """
-        pending, flight.pending = flight.pending, None
-        if pending is None:
-            return False
-        try:
-            pending.wait(self._free)
-        except FlushFailed as error:
-            if flight.is_behind and error.fault.kind is FaultKind.ITEM:
-                return False
-            raise
-        if flight.is_behind and pending.refused:
-            pending.abandon()
-            return False
-        for number, fault in pending.refused:
-            if refuse(number, fault) < len(flight.items):
-                pending.abandon()
-                raise FlushFailed(fault)  # those behind it are not to be written: once more, and only up to there
-        pending.commit()
         return True
 
     def _free(self, first: PendingWrite) -> None:

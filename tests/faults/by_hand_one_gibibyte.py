@@ -9,7 +9,7 @@ import sys
 
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, func, select
 
-from batchwrite import BatchWriter, Ledger
+from batchwrite import BatchWriter, DeadLetters, Ledger
 
 BIG = Table("big", MetaData(), Column("id", Integer, primary_key=True, autoincrement=False), Column("value", Text))
 
@@ -22,7 +22,8 @@ def main() -> None:
     ledger.create(engine)
     value = "x" * 1024**3
     rows = [{"id": 1, "value": "x"}, {"id": 2, "value": value}, {"id": 3, "value": "x"}]
-    result = BatchWriter(engine, ledger=ledger).run(rows, lambda row, out: out.insert(BIG, row))
+    writer = BatchWriter(engine, ledger=ledger, dead_letters=DeadLetters())
+    result = writer.run(rows, lambda row, out: out.insert(BIG, row))
     print(result.to_dict())  # noqa: T201 - run by hand: what it prints is its result
     with engine.connect() as connection:
         landed = connection.execute(select(BIG.c.id, func.length(BIG.c.value)).order_by(BIG.c.id)).all()

@@ -1,6 +1,8 @@
 """Poison: an item that costs the connection whenever it is written looks like weather, and must fail alone."""
 
+import socket
 import threading
+from contextlib import suppress
 
 import pytest
 from provoked import KILL, THINGS, increment_thing, insert_thing, written
@@ -135,3 +137,68 @@ def test_three_losses_that_somebody_else_has_caused_make_no_item_fail(postgres, 
     assert (result.written, result.failed) == (len(items), len(bad))
     with postgres.connect() as connection:
         assert list(connection.scalars(select(THINGS.c.small).where(THINGS.c.id.in_(items)))) == [1] * len(items)
+
+
+# ---- what never gets an answer, and says nothing
+
+
+class Censor:
+    """A port of 127.0.0.1 in front of a server: what holds a certain text ends the connection, and is not passed on."""
+
+    def __init__(self, port, text):
+        self._port, self._text = port, text
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets, self._threads = [self._listener], []
+        self._start(self._accept)
+
+    def _start(self, target, *arguments):
+        self._threads.append(threading.Thread(target=target, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def close(self):
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for each in self._sockets:
+            each.close()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._sockets += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    self._start(self._pass, source, target)
+
+    def _pass(self, source, target):
+        with suppress(OSError):
+            while (data := source.recv(1 << 20)) and self._text not in data:
+                target.sendall(data)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def censored(postgres):
+    censor = Censor(postgres.url.port, b"zap")
+    engine = create_engine(postgres.url.set(host="127.0.0.1", port=censor.port), connect_args={"sslmode": "disable"})
+    yield engine
+    engine.dispose()
+    censor.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("count", [6, 250], ids=["small", "copy"])
+def test_poison_that_gets_no_answer_fails_alone_by_the_books(postgres, censored, count, workers):
+    """COMMIT is on its way with the small ones: that it was not carried out, the ledger tells."""
+    LEDGER.create(postgres)
+    rows = [{"id": number, "short": "zap" if number == 4 else "x"} for number in range(1, count + 1)]
+    result = BatchWriter(censored, retry=AT_ONCE, ledger=LEDGER, workers=workers).run(rows, insert_thing)
+    assert (result.abort, result.unknown, result.written) == (None, 0, count - 1)
+    assert [(failure.index, failure.error_type) for failure in result.failures] == [(3, "ConnectionLost")]
+    assert written(postgres) == [number for number in range(1, count + 1) if number != 4]

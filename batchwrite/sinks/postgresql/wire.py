@@ -208,11 +208,10 @@ def pipeline(
         statements = [*statements, Statement(_COMMIT)]
         if _has_ended(connection):
             raise errors.OperationalError("the server has ended the connection")
-        commit.is_sent = True
     connection.enter_pipeline_mode()
     results: list[PGresult] = []
     try:
-        yield from _send(connection, statements)
+        yield from _send(connection, statements, commit)
         yield from _gather(connection, results)
     except errors.OperationalError:
         _add_last_words(connection, results)
@@ -225,9 +224,14 @@ def pipeline(
     return results
 
 
-def _send(connection: PGconn, statements: Sequence[Statement]) -> Generator[bool, None, None]:
-    """Send all, what is little in one piece: a server that ends the connection at once can say why first."""
-    for sql, parameters in statements:
+def _send(connection: PGconn, statements: Sequence[Statement], commit: Commit | None) -> Generator[bool, None, None]:
+    """Send all, what is little in one piece: a server that ends the connection at once can say why first.
+
+    What is large has left before COMMIT is put behind it: a value that costs the connection leaves no doubt.
+    """
+    for number, (sql, parameters) in enumerate(statements, 1):
+        if commit is not None and number == len(statements):
+            commit.is_sent = True
         connection.send_query_params(sql, parameters)
         if sum(map(len, filter(None, parameters))) > _BYTES_TO_GATHER:
             yield from _flush(connection)

@@ -1,0 +1,217 @@
+"""How one chunk lands: by the attempt on its way, in bulk, or item by item, and its books with it. Knows no SQL."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from batchwrite.fault import Fault, FaultKind, FlushFailed
+from batchwrite.flight import LOSSES_OF_AN_ITEM, map_failures, note_fallback, write_failure
+from batchwrite.tally import ChunkReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from batchwrite.chunk import Chunk, ParkedItem
+    from batchwrite.flight import Flight
+    from batchwrite.ledger import Bookkeeper, Books
+    from batchwrite.settings import RunSettings
+    from batchwrite.sink import PendingWrite, Sink
+    from batchwrite.tally import Tally
+
+# Items put off stay in memory: one that is one too many fails at once.
+_MOST_PARKED = 10_000
+
+_COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
+
+
+class Landing:
+    """Brings the chunks of one run to their ends, each by itself, whatever others are on their way.
+
+    Args:
+        sink: Where chunks go.
+        settings: Bounds and policies.
+        bookkeeper: Keeps the run's books, if it has any.
+        tally: What became of the items before.
+        parked: The items put off so far.
+        free: Called with an attempt that waits for what others on their way may hold.
+        abandon: Undoes all attempts on their way.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        settings: RunSettings,
+        bookkeeper: Bookkeeper | None,
+        tally: Tally,
+        parked: Sequence[ParkedItem],
+        free: Callable[[PendingWrite], None],
+        abandon: Callable[[], None],
+    ) -> None:
+        self._sink = sink
+        self._settings = settings
+        self._bookkeeper = bookkeeper
+        self._tally = tally
+        self._parked = parked
+        self._free = free
+        self._abandon_attempts = abandon
+
+    def begin(self, flight: Flight, others: Sequence[PendingWrite]) -> bool:
+        """Begin an attempt that goes on by itself, beside others; false where there can be none, or not yet."""
+        if not self._can_look_up(flight) or not flight.items:
+            return False
+        may_commit = not others and (self._settings.policy.most is None or not flight.chunk.verdicts)
+        flight.pending = self._sink.begin(flight.items, others, may_commit=may_commit, books=self._books_of(flight))
+        flight.is_behind = bool(others)
+        return flight.pending is not None
+
+    def flush_once(self, flight: Flight) -> ChunkReport:
+        """Write a chunk, unless the books tell that an attempt before has been committed.
+
+        Raises:
+            FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
+        """
+        if flight.is_in_doubt and self._bookkeeper is not None:
+            found = self._bookkeeper.find(flight.chunk)
+            if found is not None:
+                return found
+            flight.losses += flight.has_lost_answer  # a loss like any other
+            flight.has_lost_answer = False
+        try:
+            return self._written(flight)
+        except FlushFailed as error:
+            flight.note(error.fault)
+            raise
+
+    def last_look(self, flight: Flight) -> ChunkReport | None:
+        """What became of a chunk in doubt that is not tried again, if the books tell that it was committed."""
+        if not flight.is_in_doubt or self._bookkeeper is None:
+            return None
+        try:
+            return self._bookkeeper.find(flight.chunk)
+        except FlushFailed:
+            return None
+
+    def is_retriable(self, flight: Flight, fault: Fault) -> bool:
+        """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""
+        if flight.is_to_split or (flight.is_given_up and flight.losses > LOSSES_OF_AN_ITEM):
+            return False
+        return fault.is_retriable or (fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is not None)
+
+    def given_up(self, flight: Flight) -> ChunkReport:
+        """Report an item that costs the connection whenever it is written; its failure goes into the books."""
+        fault = Fault(kind=FaultKind.ITEM, error_type="ConnectionLost", message=_COSTS_THE_CONNECTION)
+        report = self._report(flight, [(0, fault)])
+        if self._bookkeeper is not None:
+            rows = self._bookkeeper.rows(report)
+            self._sink.write([], lambda _refused: rows)
+        return report
+
+    def _can_look_up(self, flight: Flight) -> bool:
+        """Leave duplicates out, if that can be done now; if not, it is done in the chunk's turn."""
+        try:
+            self._look_up(flight)
+        except FlushFailed:
+            return False
+        return True
+
+    def _look_up(self, flight: Flight) -> None:
+        """Leave out the items whose idempotency keys have landed before."""
+        if not flight.is_looked_up and self._bookkeeper is not None:
+            chunk = self._bookkeeper.without_duplicates(flight.chunk)
+            if chunk is not flight.chunk:
+                flight.take(chunk)
+            flight.is_looked_up = True
+
+    def _finds_duplicates(self, flight: Flight) -> bool:
+        """Whether there are more duplicates than when it was looked last, which was before others had landed."""
+        before = flight.chunk
+        flight.is_looked_up = not before.keys
+        self._look_up(flight)
+        return flight.chunk is not before
+
+    def _written(self, flight: Flight) -> ChunkReport:
+        self._look_up(flight)
+        chunk = flight.chunk
+        end = self._report(flight, ()).reached
+        if end < len(chunk):  # mapping alone has ended the run
+            flight.keep_only(bisect_left(flight.positions, end))
+        refused: dict[int, Fault] = {}
+
+        def refuse(number: int, fault: Fault) -> int:
+            refused[number] = fault
+            end = self._report(flight, refused.items()).reached
+            return len(flight.items) if end == len(chunk) else bisect_left(flight.positions, end)
+
+        has_fallen_back = False
+        try:
+            if not self._finish_attempt(flight, refuse) and (flight.items or self._bookkeeper is not None):
+                self._sink.write(flight.items, self._books_of(flight))
+        except FlushFailed as error:
+            self._abandon_attempts()
+            if error.fault.kind is not FaultKind.ITEM:
+                raise
+            if self._finds_duplicates(flight):
+                return self._written(flight)
+            note_fallback(chunk, error.fault)
+            has_fallen_back = True
+            refused.clear()
+            self._sink.write_each(flight.items, refuse, self._books_of(flight))
+        report = self._report(flight, refused.items())
+        return replace(report, fell_back=has_fallen_back or bool(refused))
+
+    def _report(self, flight: Flight, refused: Iterable[tuple[int, Fault]]) -> ChunkReport:
+        """What is to be reported of a chunk once it is committed without the items refused."""
+        chunk = flight.chunk
+        failures = map_failures(chunk)
+        parked: set[int] = set()
+        for number, fault in refused:
+            position = flight.positions[number]
+            if self._may_park(chunk, fault, len(parked)):
+                parked.add(position)
+            else:
+                failures[position] = write_failure(chunk, position, fault)
+        reached = self._settings.policy.end_of(len(chunk), failures, self._tally.failed)
+        failures = {position: failure for position, failure in failures.items() if position < reached}
+        return ChunkReport(
+            chunk=chunk, failures=failures, reached=reached, parked=frozenset(parked & {*range(reached)})
+        )
+
+    def _may_park(self, chunk: Chunk, fault: Fault, others: int) -> bool:
+        """Whether an item is put off: the row that it refers to may still come."""
+        is_first = not chunk.indexes
+        has_room = len(self._parked) + others < _MOST_PARKED
+        return self._settings.defer_foreign_keys and fault.misses_parent and is_first and has_room
+
+    def _books_of(self, flight: Flight) -> Books | None:
+        """What is to be written with a chunk into the run's books."""
+        bookkeeper = self._bookkeeper
+        if bookkeeper is None:
+            return None
+        return lambda refused: bookkeeper.rows(self._report(flight, refused))
+
+    def _finish_attempt(self, flight: Flight, refuse: Callable[[int, Fault], int]) -> bool:
+        """Bring the attempt on its way to its end; false where there is none, or it is not to be believed.
+
+        Raises:
+            FlushFailed: It is not written, or, for a fault `in_doubt`, it is not known.
+        """
+        pending, flight.pending = flight.pending, None
+        if pending is None:
+            return False
+        try:
+            pending.wait(self._free)
+        except FlushFailed as error:
+            if flight.is_behind and error.fault.kind is FaultKind.ITEM:
+                return False
+            raise
+        if flight.is_behind and pending.refused:
+            pending.abandon()
+            return False
+        for number, fault in pending.refused:
+            if refuse(number, fault) < len(flight.items):
+                pending.abandon()
+                raise FlushFailed(fault)  # those behind it are not to be written: once more, and only up to there
+        pending.commit()
+        return True
