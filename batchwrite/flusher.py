@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("batchwrite")
 
 
-_WHAT_TO_DO = "make room for it on the server (disk, memory or connections), and start the run again"
+_MAKE_ROOM = "make room for it on the server (disk, memory or connections), and start the run again"
+_KEEP_A_LEDGER = "with a ledger, BatchWriter(…, ledger=Ledger()), it would have been looked up, and the run gone on"
 
 
 class Flusher:
@@ -326,7 +327,11 @@ class Flusher:
         reason = str(FaultKind.FATAL if fault.kind is FaultKind.ITEM else fault.kind)
         if isinstance(error.__cause__, KeyboardInterrupt):
             reason = "interrupted"
-        message = f"{fault.message}: {_WHAT_TO_DO}" if fault.kind is FaultKind.CAPACITY else fault.message
+        message = fault.message
+        if fault.kind is FaultKind.CAPACITY:
+            message += f": {_MAKE_ROOM}"
+        elif fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is None:
+            message += f": {_KEEP_A_LEDGER}"
         self.stop(reason, message, fault.error_type, fault.sqlstate)
         _log.error(
             "the run stops: %s",

@@ -1,5 +1,7 @@
 """Fixtures for the tests of this folder."""
 
+import random
+
 import pytest
 from databases import postgres_emptied
 from provoked import METADATA, THINGS
@@ -50,3 +52,11 @@ def second(postgres):
         connection.execute(THINGS.update().where(THINGS.c.id == 1).values(small=1))
         yield connection
     engine.dispose()
+
+
+@pytest.fixture
+def seed():
+    """A random number, which pytest shows where the test fails."""
+    chosen = random.randrange(2**32)
+    print(f"seed {chosen}")  # noqa: T201 - so that it can be had again
+    return chosen
