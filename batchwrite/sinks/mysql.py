@@ -57,6 +57,11 @@ _FAILS = text("(SELECT 1 UNION ALL SELECT 2)")
 _FAILED = "1242"
 
 _TIMES = (datetime, time, timedelta)
+_OF_BYTES = (
+    *(sqlalchemy.LargeBinary, sqlalchemy.BINARY, sqlalchemy.VARBINARY),
+    *(mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB),
+)
+_BYTES = frozenset({bytes, bytearray, memoryview, type(None)})
 _SEVERAL = frozenset({list, tuple, set, frozenset})
 
 
@@ -221,7 +226,8 @@ class MysqlRules(DialectRules):
 
         Raises:
             ItemRefused: There is such a value: 0 for a column that would get the next number then, NULL for one that
-                would get the time, or bytes for a number, which PyMySQL sends as the digits of another.
+                would get the time, bytes for a number, which PyMySQL sends as the digits of another, or a number for
+                bytes, of which it makes so many zeros.
         """
         table: Table = block.table.handle
         is_new = block.writes[0].kind in {Kind.INSERT, Kind.UPSERT}
@@ -230,6 +236,8 @@ class MysqlRules(DialectRules):
             is_of_time = any(issubclass(each, _TIMES) for each in types)
             if is_of_time and (block.table.name, name) not in self._rounded:
                 self._note_rounding(connection, block, column, values)
+            if isinstance(column.type, _OF_BYTES) and not types.issubset(_BYTES):
+                self._refuse_other_than_bytes(block, column, values)
             is_number = isinstance(column.type, (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float))
             if is_number and not types.isdisjoint({bytes, bytearray}):
                 raise ItemRefused(f"bytes are no value for column {name}", table=table.fullname, column=name)
@@ -243,6 +251,12 @@ class MysqlRules(DialectRules):
                     table=table.fullname,
                     column=name,
                 )
+
+    def _refuse_other_than_bytes(self, block: Block, column: Column[Any], values: Sequence[Any]) -> None:
+        for value in values:
+            if type(value) not in _BYTES and not block.table.is_expression(value):
+                text = f"a {type(value).__name__} is no value for column {column.name}, which holds bytes"
+                raise ItemRefused(text, table=block.table.name, column=column.name)
 
     def _is_counted_on(self, connection: Connection, column: Column[Any], values: Sequence[Any]) -> bool:
         """Whether one of some values is the 0 in whose place the database puts the next number."""

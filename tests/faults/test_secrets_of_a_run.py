@@ -32,9 +32,21 @@ PEOPLE = Table(
     "people",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("name", String(40), CheckConstraint("name NOT LIKE 'planted%'", name="ck_name"), nullable=False),
+    Column("name", String(40), nullable=False),
     Column("number", Integer, unique=True),
+    CheckConstraint("name NOT LIKE 'planted%%'", name="ck_name"),
 )
+# What makes a user with that password, and takes it away.
+USER_STATEMENTS = {
+    "postgresql": (
+        ["DROP ROLE IF EXISTS bw_secret", f"CREATE ROLE bw_secret SUPERUSER LOGIN PASSWORD '{PASSWORD}'"],
+        ["REASSIGN OWNED BY bw_secret TO CURRENT_USER", "DROP OWNED BY bw_secret", "DROP ROLE bw_secret"],
+    ),
+    "mariadb": (
+        [f"CREATE OR REPLACE USER bw_secret IDENTIFIED BY '{PASSWORD}'", "GRANT ALL ON *.* TO bw_secret"],
+        ["DROP USER bw_secret"],
+    ),
+}
 LEDGER = Ledger()
 AT_ONCE = RetryPolicy(attempts=2, first_wait=0, longest_wait=0)
 ROWS = [
@@ -64,18 +76,20 @@ def database(engine):
         LEDGER.create(engine)
         yield engine
         return
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP ROLE IF EXISTS bw_secret")
-        connection.exec_driver_sql(f"CREATE ROLE bw_secret SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
+    before, after = USER_STATEMENTS[engine.dialect.name]
+    execute(engine, before)
     own = create_engine(engine.url.set(username="bw_secret", password=PASSWORD))
     METADATA.create_all(own)
     LEDGER.create(own)
     yield own
     own.dispose()
+    execute(engine, after)
+
+
+def execute(engine, statements):
     with engine.begin() as connection:
-        connection.exec_driver_sql("REASSIGN OWNED BY bw_secret TO CURRENT_USER")
-        connection.exec_driver_sql("DROP OWNED BY bw_secret")
-        connection.exec_driver_sql("DROP ROLE bw_secret")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
 
 
 @pytest.fixture
