@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ConfigurationError
-from batchwrite.interrupts import deferred_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +38,7 @@ class ItemStream:
     @property
     def result(self) -> BatchResult:
         """The result so far; complete when the stream has ended. Waits for what is on its way."""
-        with deferred_interrupts():
+        with self._run.host.deferred():
             self._run.settle()
         return self._run.result()
 
@@ -64,7 +63,7 @@ class Batch:
     @property
     def result(self) -> BatchResult:
         """The result so far; complete when the block has ended. Waits for what is on its way."""
-        with deferred_interrupts():
+        with self._run.host.deferred():
             self._run.settle()
         return self._run.result()
 
@@ -82,13 +81,13 @@ class Batch:
         try:
             if kind is None:
                 self._flush(self._run.rest())
-                with deferred_interrupts():
+                with self._run.host.deferred():
                     parked = self._run.parked()
                 self._flush(parked)
             else:
                 self._stop(kind)
         finally:
-            with deferred_interrupts():
+            with self._run.host.deferred():
                 self._run.settle()
             self._run.end()
 
@@ -132,7 +131,7 @@ class Batch:
 
     def _flush(self, chunks: list[Chunk]) -> None:
         try:
-            with deferred_interrupts():
+            with self._run.host.deferred():
                 for chunk in chunks:
                     if self._run.abort is None:
                         self._run.flush(chunk)

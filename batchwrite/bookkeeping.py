@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -148,8 +149,12 @@ class Books:
 
         return mend
 
-    def letters(self, run_id: str) -> Iterable[Letter]:
+    def letters(self, run_id: str, sleep: Callable[[float], None] = time.sleep) -> Iterable[Letter]:
         """The letters of a run whose items have not landed.
+
+        Args:
+            run_id: The run.
+            sleep: Waits so many seconds, where they cannot be read at once.
 
         Raises:
             ConfigurationError: No dead letters are kept.
@@ -161,11 +166,11 @@ class Books:
         if self._file is not None:
             return self._file.letters(run_id)
         assert self._ledger is not None  # noqa: S101 - checked when the writer was made
-        return SqlLedger(self._ledger, self._read_again).letters(run_id)
 
-    def _read_again(self, query: Any) -> Sequence[Mapping[str, Any]]:
-        """The rows of a query that is read in the middle of a run, whatever the weather."""
-        return self._retry.run(lambda: self._sink.read(query))
+        def read(query: Any) -> Sequence[Mapping[str, Any]]:
+            return self._retry.run(lambda: self._sink.read(query), sleep=sleep)
+
+        return SqlLedger(self._ledger, read).letters(run_id)
 
     @property
     def letters_table(self) -> Any | None:

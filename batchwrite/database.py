@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
 from sqlalchemy import Engine, event
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from batchwrite.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -17,7 +21,16 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
+_ASYNC_DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+aiomysql",
+    "mariadb": "mariadb+aiomysql",
+    "sqlite": "sqlite+aiosqlite",
+}
 _EXTRAS = {"postgresql": "binary", "mysql": "mysql", "mariadb": "mysql"}
+
+Made = TypeVar("Made", Engine, AsyncEngine)
 
 
 def create_engine_for(url: URL | str) -> Engine:
@@ -26,25 +39,46 @@ def create_engine_for(url: URL | str) -> Engine:
     Raises:
         ConfigurationError: The URL is malformed, or its driver is not installed. The text holds no password.
     """
+    engine = _made(sqlalchemy.create_engine, url, _DRIVERS)
+    _keep_foreign_keys(engine)
+    return engine
+
+
+def create_async_engine_for(url: URL | str) -> AsyncEngine:
+    """An engine for asyncio: psycopg, aiosqlite and aiomysql, otherwise as `create_engine_for`.
+
+    Raises:
+        ConfigurationError: The URL is malformed, or its driver is not installed. The text holds no password.
+    """
+    engine = _made(create_async_engine, url, _ASYNC_DRIVERS)
+    _keep_foreign_keys(engine.sync_engine)
+    return engine
+
+
+def _made(create: Callable[..., Made], url: URL | str, drivers: Mapping[str, str]) -> Made:
     try:
         parsed = make_url(url)
-        if parsed.drivername in _DRIVERS:
-            parsed = parsed.set(drivername=_DRIVERS[parsed.drivername])
+        if parsed.drivername in drivers:
+            parsed = parsed.set(drivername=drivers[parsed.drivername])
         if "@" in (parsed.host or ""):
             raise ValueError  # what stands before it is the rest of a password, and would be told as part of the host
-        engine = sqlalchemy.create_engine(parsed, hide_parameters=True)
+        return create(parsed, hide_parameters=True)
     except (ImportError, sqlalchemy_errors.NoSuchModuleError):
-        extra = _EXTRAS.get(parsed.get_backend_name())
+        extra = "async" if drivers is _ASYNC_DRIVERS else _EXTRAS.get(parsed.get_backend_name())
         hint = f"; install batchwrite[{extra}]" if extra else ""
         raise ConfigurationError(f"no driver for {parsed.drivername} can be loaded{hint}") from None
     except (sqlalchemy_errors.ArgumentError, ValueError, TypeError, AttributeError):
         # The parser's own text may quote the URL, and with it the password.
         form = "dialect://user:password@host:port/database, with @, : and / of a password written %40, %3A and %2F"
         raise ConfigurationError(f"this is no database URL of the form {form}") from None
+
+
+def _keep_foreign_keys(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _enforce_foreign_keys)
-    return engine
 
 
 def _enforce_foreign_keys(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA foreign_keys=ON")
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()

@@ -23,6 +23,7 @@ from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from batchwrite.host import Host
     from batchwrite.ledger import Bookkeeper
     from batchwrite.settings import RunSettings
     from batchwrite.sink import Sink
@@ -65,6 +66,11 @@ class Run:
         self.received = 0
         self.collector = Collector(sink)
         self._record, self._add_alike = self.collector.record, self._builder.add_alike
+
+    @property
+    def host(self) -> Host:
+        """How those who run it wait."""
+        return self._settings.host
 
     @property
     def abort(self) -> Abort | None:

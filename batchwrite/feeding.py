@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from batchwrite.errors import ConfigurationError, RunInterrupted, SourceError
-from batchwrite.interrupts import deferred_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +56,7 @@ def reports_of(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> 
     stopped: BaseException | None = None
     try:
         for chunk in _chunks(run, items, map_item):
-            with deferred_interrupts():
+            with run.host.deferred():
                 if chunk is None:
                     run.advance()
                 else:
@@ -95,7 +94,7 @@ def _settle(run: Run, interrupt: BaseException | None = None) -> KeyboardInterru
     interrupt = interrupt if isinstance(interrupt, KeyboardInterrupt) else None
     while run.is_busy:
         try:
-            with deferred_interrupts() if interrupt is None else nullcontext():
+            with run.host.deferred() if interrupt is None else nullcontext():
                 run.settle()
         except KeyboardInterrupt as error:
             run.stop("interrupted", "the run was interrupted")
@@ -114,7 +113,7 @@ def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Ite
                 item = next(items)
             except StopIteration:
                 yield from run.rest()
-                with deferred_interrupts():
+                with run.host.deferred():
                     parked = run.parked()
                 yield from parked
                 return
@@ -125,6 +124,7 @@ def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Ite
                 break
         else:
             until_pause = _ITEMS_BETWEEN_PAUSES
+            run.host.breathe()
             if run.wants_attention:
                 yield None
             continue

@@ -212,7 +212,9 @@ class Flusher:
         interrupt = None
         try:
             report = self._settings.retry.run(
-                lambda: self._landing.flush_once(flight), lambda fault: self._landing.is_retriable(flight, fault)
+                lambda: self._landing.flush_once(flight),
+                lambda fault: self._landing.is_retriable(flight, fault),
+                sleep=self._settings.host.sleep,
             )
         except FlushFailed as error:
             # In doubt, the halves might be there already: only the books could tell.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,12 +47,19 @@ class RetryPolicy:
         if self.total_seconds is not None and not self.total_seconds > 0:
             raise ConfigurationError("the seconds in total of a retry policy must be above 0, or None")
 
-    def run(self, attempt: Callable[[], Result], is_retriable: Callable[[Fault], bool] | None = None) -> Result:
+    def run(
+        self,
+        attempt: Callable[[], Result],
+        is_retriable: Callable[[Fault], bool] | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Result:
         """Call a function until it succeeds, or this policy gives up.
 
         Args:
             attempt: Raises `FlushFailed` where it has not succeeded.
             is_retriable: Whether it may be called again after a fault; default `Fault.is_retriable`.
+            sleep: Waits so many seconds.
 
         Raises:
             FlushFailed: The last one.
@@ -71,13 +79,14 @@ class RetryPolicy:
                 raise failed.pop()
             return attempt()
 
-        return self._retrying(may_retry)(again)
+        return self._retrying(may_retry, sleep)(again)
 
-    def _retrying(self, may_retry: Callable[[Fault], bool]) -> tenacity.Retrying:
+    def _retrying(self, may_retry: Callable[[Fault], bool], sleep: Callable[[float], None]) -> tenacity.Retrying:
         stop: Any = tenacity.stop_after_attempt(self.attempts)
         if self.total_seconds is not None:
             stop |= tenacity.stop_before_delay(self.total_seconds)
         return tenacity.Retrying(
+            sleep=sleep,
             stop=stop,
             wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, FlushFailed) and may_retry(error.fault)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchwrite.chunk import ChunkLimits
 from batchwrite.errors import ConfigurationError
+from batchwrite.host import BLOCKING, Host
 from batchwrite.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class RunSettings:
         workers: Most chunks on their way.
         defer_foreign_keys: Whether items that miss a row that they refer to are tried once more at the end.
         key: Gives the idempotency key of an item, or `None` for an item that has none.
+        host: How those who run a run wait.
     """
 
     limits: ChunkLimits = field(default_factory=ChunkLimits)
@@ -81,6 +83,7 @@ class RunSettings:
     workers: int = 1
     defer_foreign_keys: bool = False
     key: Callable[[Any], Any] | None = None
+    host: Host = BLOCKING
 
     def __post_init__(self) -> None:
         if not isinstance(self.retry, RetryPolicy):

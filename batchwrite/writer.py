@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from batchwrite.batch import Batch, ItemStream
-from batchwrite.bookkeeping import Books, IdempotencyKey
-from batchwrite.chunk import ChunkLimits
-from batchwrite.collector import Collector
 from batchwrite.database import create_engine_for
-from batchwrite.engine import Run
-from batchwrite.errors import BatchWriteError, ConfigurationError, ItemRefused, SourceError
-from batchwrite.faults import FlushFailed
-from batchwrite.feeding import check_map, reports_of
-from batchwrite.resume import behind
-from batchwrite.retry import RetryPolicy
-from batchwrite.settings import FailurePolicy, RunSettings
+from batchwrite.errors import ConfigurationError
+from batchwrite.feeding import reports_of
 from batchwrite.sinks.choose import sink_for
-from batchwrite.sinks.options import SinkOptions
+from batchwrite.writer_base import WriterBase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Self
 
     from batchwrite.feeding import MapFunction
-    from batchwrite.ledger import Bookkeeper
-    from batchwrite.letters import DeadLetters, ReadLetter
     from batchwrite.result import BatchResult
-    from batchwrite.sinks.ledger import Ledger
-    from batchwrite.sinks.options import Classify
+    from batchwrite.sinks.options import SinkOptions
+    from batchwrite.sinks.sql import SqlSink
 
 Item = TypeVar("Item")
 
 
-class BatchWriter:
+class BatchWriter(WriterBase):
     """Writes items in bulk, and by themselves where a bulk write fails, and says what became of each.
 
     Items are mapped to writes one after the other, gathered into chunks, and each chunk is written in one
@@ -87,52 +72,6 @@ class BatchWriter:
         ConfigurationError: An argument is out of range, or the URL cannot be used.
     """
 
-    def __init__(
-        self,
-        database: Engine | URL | str,
-        *,
-        chunk_size: int = 5_000,
-        chunk_rows: int = 20_000,
-        chunk_bytes: int = 16 * 1024 * 1024,
-        chunk_seconds: float | None = 5.0,
-        on_failure: Literal["continue", "stop"] = "continue",
-        max_failures: int | None = None,
-        max_failure_ratio: float | None = None,
-        keep_failures: int = 1_000,
-        retry: RetryPolicy | None = None,
-        workers: int = 1,
-        ledger: Ledger | None = None,
-        dead_letters: DeadLetters | None = None,
-        key: IdempotencyKey | Callable[[Any], object] | None = None,
-        defer_foreign_keys: bool = False,
-        chunk_timeout: float | None = None,
-        classify: Classify | None = None,
-    ) -> None:
-        if on_failure not in {"continue", "stop"}:
-            raise ConfigurationError('on_failure must be "continue" or "stop"')
-        if on_failure == "stop":
-            if max_failures:
-                raise ConfigurationError('on_failure="stop" ends a run at the first failure: leave max_failures out')
-            max_failures = 0
-        identity = IdempotencyKey(of=key) if key is not None and not isinstance(key, IdempotencyKey) else key
-        self._settings = RunSettings(
-            limits=ChunkLimits(items=chunk_size, rows=chunk_rows, bytes=chunk_bytes, seconds=chunk_seconds),
-            policy=FailurePolicy(most=max_failures, ratio=max_failure_ratio),
-            retry=RetryPolicy() if retry is None else retry,
-            keep_failures=keep_failures,
-            workers=workers,
-            defer_foreign_keys=defer_foreign_keys,
-            key=identity.of if identity else None,
-        )
-        options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify)
-        if isinstance(database, Engine):
-            self._sink = sink_for(database, options=options)
-        elif isinstance(database, (str, URL)):
-            self._sink = sink_for(create_engine_for(database), owns_engine=True, options=options)
-        else:
-            raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")
-        self._books = Books(self._sink, ledger, dead_letters, identity, self._settings.retry)
-
     def __enter__(self) -> Self:
         return self
 
@@ -173,7 +112,7 @@ class BatchWriter:
             SourceError: Reading `items` raised; what its `result` counts as written is committed.
             RunInterrupted: Ctrl-C; likewise.
         """
-        run, left = self._started(items, map, run_id, replay_map=replay_map)
+        run, left = self._runs.of_items(items, map, run_id, replay_map=replay_map)
         for _ in reports_of(run, left, map):
             pass
         return run.result()
@@ -202,7 +141,7 @@ class BatchWriter:
             ConfigurationError: As `run`.
             LedgerMismatch: As `run`.
         """
-        run, left = self._started(items, map, run_id, replay_map=replay_map)
+        run, left = self._runs.of_items(items, map, run_id, replay_map=replay_map)
         reports = reports_of(run, left, map)
         return ItemStream(run, (outcome for report in reports for outcome in report.outcomes()))
 
@@ -211,10 +150,7 @@ class BatchWriter:
 
         Use it as a context manager: leaving the block flushes the rest, unless by an exception.
         """
-        try:
-            return Batch(self._new_run(self._bookkeeper(None)))
-        except FlushFailed as error:
-            return Batch(self._stopped_run(error))
+        return Batch(self._runs.collected())
 
     def retry(self, run_id: str, map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
         """Write the failed items of a run again; those that land leave the dead letters.
@@ -231,73 +167,14 @@ class BatchWriter:
             SourceError: A letter cannot be read; what its `result` counts as written is committed.
             RunInterrupted: Ctrl-C; likewise.
         """
-        check_map(map)
-        letters, table = self._books.letters(run_id), self._books.letters_table
-        read = self._books.dead_letters.read if self._books.dead_letters else None
-
-        def map_letter(each: ReadLetter, out: Collector) -> None:
-            if each.problem is not None:
-                raise ItemRefused(each.problem)
-            map(each.item, out)
-            if table is not None:
-                letter = each.letter
-                key = {"run_id": letter.run_id, "item_index": letter.item_index, "attempt": letter.attempt}
-                out.update(table, key, landed_at=datetime.now(UTC))
-
-        try:
-            run = self._new_run(self._bookkeeper(None), of_letters=True)
-        except FlushFailed as error:
-            run = self._stopped_run(error)
-        for _ in reports_of(run, (read(letter) for letter in letters if read), map_letter):
+        run, letters, map_letter = self._runs.of_letters(run_id, map)
+        for _ in reports_of(run, letters, map_letter):
             pass
         return run.result()
 
-    def _new_run(self, bookkeeper: Bookkeeper | None, resumed: int = 0, *, of_letters: bool = False) -> Run:
-        settings, key = self._settings, self._settings.key
-        if of_letters and key is not None:
-            settings = replace(settings, key=lambda letter: key(letter.item) if letter.problem is None else None)
-        listener = self._books.listener(bookkeeper.run_id if bookkeeper else uuid4().hex)
-        return Run(self._sink, settings, time.monotonic, bookkeeper, resumed, listener)
-
-    def _stopped_run(self, error: FlushFailed) -> Run:
-        """A run that writes nothing, because its books cannot be opened."""
-        run = self._new_run(None)
-        run.stop(str(error.fault.kind), error.fault.message, error.fault.error_type, error.fault.sqlstate)
-        return run
-
-    def _bookkeeper(self, run_id: str | None) -> Bookkeeper | None:
-        return self._settings.retry.run(lambda: self._books.bookkeeper(run_id))
-
-    def _started(
-        self, items: Iterable[Item], map_item: MapFunction[Item], run_id: str | None, *, replay_map: bool
-    ) -> tuple[Run, Iterator[Item]]:
-        """A run, and what is left to it of the input."""
-        check_map(map_item)
-        try:
-            bookkeeper = self._bookkeeper(run_id)
-            if bookkeeper is None or run_id is None:
-                return self._new_run(bookkeeper), iter(items)
-            entries = self._settings.retry.run(lambda: list(bookkeeper.entries()))
-            parked_done = self._settings.retry.run(bookkeeper.parked_done)
-        except FlushFailed as error:
-            return self._stopped_run(error), iter(())
-        replay = _replaying(Collector(self._sink), map_item) if replay_map else None
-        try:
-            rest = behind(entries, items, replay, self._books.mender(run_id))
-        except BatchWriteError:
-            raise
-        except Exception as error:
-            text = f"reading the input forward raised {type(error).__name__}; nothing was written"
-            raise SourceError(text, result=self._new_run(bookkeeper).result()) from error
-        run = self._new_run(bookkeeper, rest.done)
-        for index, item in rest.parked[parked_done:]:
-            run.park(index, item, map_item)
-        return run, rest.items
-
-
-def _replaying(collector: Collector, map_item: MapFunction[Item]) -> Callable[[Item], None]:
-    def replay(item: Item) -> None:
-        with suppress(Exception):  # it was the item's failure, and is recorded
-            collector.record(item, map_item)
-
-    return replay
+    def _sink_for(self, database: Any, options: SinkOptions) -> SqlSink:
+        if isinstance(database, Engine):
+            return sink_for(database, options=options)
+        if isinstance(database, (str, URL)):
+            return sink_for(create_engine_for(database), owns_engine=True, options=options)
+        raise ConfigurationError(f"a {type(database).__name__} is neither an Engine nor a database URL")

@@ -41,7 +41,7 @@ def _postgresql_sink(engine: Engine, *, owns_engine: bool, options: SinkOptions 
     from batchwrite.sinks.postgresql.rules import PostgresqlRules  # noqa: PLC0415
 
     reason = f"the driver is {engine.dialect.driver}"
-    if engine.dialect.driver == "psycopg":
+    if engine.dialect.driver in {"psycopg", "psycopg_async"}:
         from batchwrite.sinks.postgresql import sink  # noqa: PLC0415
 
         if sink.has_pipelines():

@@ -6,11 +6,13 @@ shut down from another thread: whoever waits for it is told at once that the con
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Deadline:
 
     def watch(self, connection: Any) -> None:
         """Be the deadline of this driver's connection, and no more of another."""
+        connection = getattr(connection, "driver_connection", connection)  # what an event loop's is wrapped around
         number = _socket_number(connection) if self._timer is not None else None
         with self._lock:
             if self._socket is not None and not self.has_struck:
@@ -72,10 +75,9 @@ class Deadline:
             self._seconds,
             extra={"action": "timeout"},
         )
-        cancel = getattr(connection, "cancel_safe", None)
-        if cancel is not None:  # a statement that waits for a lock would not notice that nobody is there any more
+        if hasattr(connection, "cancel_safe"):  # a statement that waits for a lock notices nothing by itself
             with suppress(Exception):
-                cancel(timeout=_SECONDS_TO_CANCEL)
+                _cancel(connection)
             self._called_off.wait(_SECONDS_TO_ANSWER)  # an answer, even now, leaves less in doubt than none
         if self._called_off.is_set():
             own.close()
@@ -95,28 +97,37 @@ class Deadline:
                 self._socket = None
 
 
+def _cancel(connection: Any) -> None:
+    """Have the server cancel what it does for a connection of psycopg's."""
+    if inspect.iscoroutinefunction(connection.cancel_safe):
+        connection.cancel()  # there is no event loop in a timer's thread
+    else:
+        connection.cancel_safe(timeout=_SECONDS_TO_CANCEL)
+
+
 def _shut_down(own: socket.socket) -> None:
     with suppress(OSError):
         own.shutdown(socket.SHUT_RDWR)
     own.close()
 
 
-_awaited = threading.local()
+# Of a task's own, too, where an event loop has several.
+_awaited: ContextVar[Deadline | None] = ContextVar("batchwrite_deadline", default=None)
 
 
 @contextmanager
 def watching_new_connections(deadline: Deadline) -> Iterator[None]:
-    """Let a deadline watch what this thread connects to meanwhile: SQLAlchemy asks a new connection several things."""
-    _awaited.deadline = deadline
+    """Let a deadline watch what is connected to here meanwhile: SQLAlchemy asks a new connection several things."""
+    before = _awaited.set(deadline)
     try:
         yield
     finally:
-        _awaited.deadline = None
+        _awaited.reset(before)
 
 
 def watch_new_connection(connection: Any, _record: object) -> None:
     """To be told of each new connection of a pool, before anything is asked of it."""
-    deadline = getattr(_awaited, "deadline", None)
+    deadline = _awaited.get()
     if deadline is not None:
         deadline.watch(connection)
 

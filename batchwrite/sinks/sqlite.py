@@ -38,7 +38,9 @@ class SqliteRules(DialectRules):
             self._isolation_levels[connection] = raw.isolation_level
             raw.isolation_level = None
         connection.begin()
-        if not raw.in_transaction:  # it is where the engine has a listener that begins, as SQLAlchemy's manual advises
+        if not _is_in_transaction(
+            connection
+        ):  # it is where the engine has a listener that begins, as SQLAlchemy's manual advises
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def end(self, connection: Connection) -> None:
@@ -52,9 +54,8 @@ class SqliteRules(DialectRules):
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction by the driver too: after a COMMIT that failed SQLAlchemy takes it for ended."""
         connection.rollback()
-        raw: Any = connection.connection.dbapi_connection
-        if raw.in_transaction:
-            raw.rollback()
+        if _is_in_transaction(connection):
+            connection.connection.rollback()
 
     def no_bulk_because(self, connection: Connection) -> str | None:
         """Foreign keys that wait for COMMIT: a later item could mend what an earlier one must fail for."""
@@ -91,3 +92,9 @@ class SqliteRules(DialectRules):
     def insert(self, table: Table) -> Any:
         """SQLite's INSERT with ON CONFLICT."""
         return sqlite.insert(table)
+
+
+def _is_in_transaction(connection: Connection) -> bool:
+    """Whether SQLite itself is in a transaction; what an event loop's driver is wrapped in does not tell."""
+    raw: Any = connection.connection.driver_connection
+    return bool(raw.in_transaction)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from psycopg import pq
 from batchwrite.errors import BatchWriteError
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.sinks.postgresql import wire
+from batchwrite.sinks.postgresql.readiness import READ, WRITE, readiness_of
 from batchwrite.sinks.sql import AlreadyBooked
 
 if TYPE_CHECKING:
@@ -65,14 +65,13 @@ class Attempt:
         closing: Closing = lambda _refused: (),
     ) -> None:
         self._connection = connection
-        raw: Any = connection.connection.dbapi_connection
+        raw: Any = connection.connection.driver_connection
         self._raw = raw
         self._pgconn: PGconn = raw.pgconn
         self._talk: Generator[bool, None, Any] | None = talk
         self._classify = classify
         self._give_back = give_back
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._pgconn.socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._readiness = readiness_of(connection)
         self._failure: FlushFailed | None = None
         self._commit = commit
         self._commits_along = commit is not None
@@ -152,7 +151,7 @@ class Attempt:
         self._talk = None
         is_busy = self._is_busy()
         if is_busy:  # a statement that waits for a lock would not notice that nobody is there any more
-            self._raw.cancel_safe(timeout=_SECONDS_TO_CANCEL)
+            self._readiness.cancel(_SECONDS_TO_CANCEL)
         self._end(is_broken=is_busy)
 
     def blockers(self, others: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
@@ -177,8 +176,7 @@ class Attempt:
         return not is_free or self._pgconn.pipeline_status != pq.PipelineStatus.OFF
 
     def _is_ready_to_read(self) -> bool:
-        self._selector.modify(self._pgconn.socket, selectors.EVENT_READ)
-        return bool(self._selector.select(0))
+        return self._readiness.wait(READ, 0)
 
     def _listen(self) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         wire.consume(self._pgconn)
@@ -188,9 +186,7 @@ class Attempt:
     # ---- one step
 
     def _is_ready(self, timeout: float | None) -> bool:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._waits_to_send else 0)
-        self._selector.modify(self._pgconn.socket, events)
-        return bool(self._selector.select(timeout))
+        return self._readiness.wait(READ | (WRITE if self._waits_to_send else 0), timeout)
 
     def _resume(self) -> None:
         assert self._talk is not None  # noqa: S101 - whoever calls this has seen it
@@ -219,7 +215,7 @@ class Attempt:
 
     def _cancel(self) -> None:
         """Cancel what the server is doing, and listen for a while what becomes of it: mostly that settles a doubt."""
-        self._raw.cancel_safe(timeout=_SECONDS_TO_CANCEL)
+        self._readiness.cancel(_SECONDS_TO_CANCEL)
         deadline = time.monotonic() + _SECONDS_TO_CANCEL
         while not self.has_ended and time.monotonic() < deadline:
             if self._is_ready(deadline - time.monotonic()):
@@ -269,7 +265,7 @@ class Attempt:
 
     def _end(self, *, is_broken: bool = False) -> None:
         self.is_written = self.has_ended = True
-        self._selector.close()
+        self._readiness.close()
         if is_broken:
             self._connection.invalidate()
         self._give_back(self._connection)

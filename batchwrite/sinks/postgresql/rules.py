@@ -109,7 +109,7 @@ class PostgresqlRules(DialectRules):
         Raises:
             BatchWriteError: An error in the transaction was overlooked; nothing of it is kept.
         """
-        raw: Any = connection.connection.dbapi_connection
+        raw: Any = connection.connection.driver_connection
         status = getattr(getattr(raw, "info", None), "transaction_status", None)
         name = getattr(status, "name", "INTRANS")
         if name != "INTRANS" or not connection.in_transaction():

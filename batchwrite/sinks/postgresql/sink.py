@@ -192,7 +192,7 @@ class PostgresqlSink(SqlSink):
         try:
             if not self.is_failing:
                 self._forget_old_tables()
-            raw: Any = connection.connection.dbapi_connection
+            raw: Any = connection.connection.driver_connection
             bulk = self._writer(connection)
             layout = lay_out(
                 items,
@@ -237,7 +237,7 @@ class PostgresqlSink(SqlSink):
     def _fallback_talk(
         self, connection: Connection, locks: Sequence[Executed], plan: FallbackPlan, layout: Layout
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
-        raw: Any = connection.connection.dbapi_connection
+        raw: Any = connection.connection.driver_connection
         opening = self._opening(raw)
         statements = [
             *map(wire.Statement, opening),
@@ -300,7 +300,7 @@ class PostgresqlSink(SqlSink):
         self._release(connection)
 
     def _writer(self, connection: Connection) -> BulkWriter:
-        raw: Any = connection.connection.dbapi_connection
+        raw: Any = connection.connection.driver_connection
         if not trusts_adapters(raw):
             raise NoFastPath("the connection adapts Python's own types in a way of its own")
         if connection.get_execution_options().get("schema_translate_map"):
@@ -342,7 +342,7 @@ class PostgresqlSink(SqlSink):
         closing: Sequence[wire.Statement],
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         """Send the parts, in as few messages as their order allows."""
-        raw: Any = connection.connection.dbapi_connection
+        raw: Any = connection.connection.driver_connection
         opening = self._opening(raw)
         waiting: list[Executed] = []
         for part in parts:

@@ -1,0 +1,400 @@
+"""`AsyncBatchWriter`: what `BatchWriter` does, awaited: the same code, in a greenlet that awaits the event loop.
+
+Needs the extra `async`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from batchwrite.batch import Batch
+from batchwrite.database import create_async_engine_for
+from batchwrite.errors import ConfigurationError, RunInterrupted
+from batchwrite.feeding import reports_of
+from batchwrite.host import Host
+from batchwrite.sinks.choose import sink_for
+from batchwrite.writer_base import WriterBase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from batchwrite.collector import Collector
+    from batchwrite.engine import Run
+    from batchwrite.result import BatchResult, ItemOutcome
+    from batchwrite.sinks.options import SinkOptions
+    from batchwrite.sinks.sql import SqlSink
+    from batchwrite.tally import ChunkReport
+
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Value = TypeVar("Value")
+
+
+class AsyncMapFunction(Protocol[Item_contra]):
+    """What turns an item into writes: a plain function or a coroutine function, called once an item, in input order."""
+
+    def __call__(self, item: Item_contra, out: Collector, /) -> object:
+        """Record the item's writes on `out`; an exception makes the item a failure of stage `map`."""
+
+
+class RunCancelled(asyncio.CancelledError):
+    """The task that waited for a run was cancelled; an `asyncio.CancelledError`, so that it ends the task.
+
+    Attributes:
+        result: What was written before; items received but not yet flushed are counted as unattempted.
+    """
+
+    def __init__(self, message: str, *, result: BatchResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class _Cancelled(KeyboardInterrupt):
+    """Whoever waits has been cancelled: to the run, what a Ctrl-C is."""
+
+
+class _Guard:
+    """Runs plain code in a task of its own, so that a cancellation of who waits can be held back.
+
+    While a chunk is flushed the first one waits for the end of it; a second one comes through at once.
+
+    Attributes:
+        asked: How often who waits was cancelled.
+        guarded: The run.
+        host: How the run waits.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.guarded: Run | None = None
+        self._is_deferring = False
+        self.host = Host(deferred=self._deferred, sleep=_sleep, breathe=self._breathe, has_threads=False)
+
+    async def run(self, function: Callable[..., Value], *arguments: object) -> Value:
+        """What a function gives that awaits by `await_only`; raises what it raises.
+
+        Raises:
+            RunCancelled: Whoever waits was cancelled.
+        """
+        try:
+            value = await self._outcome(function, arguments)
+        except RunInterrupted as error:
+            if self.asked:
+                raise RunCancelled(str(error), result=error.result) from None
+            raise
+        except asyncio.CancelledError:
+            if self.asked and self.guarded is not None:
+                raise RunCancelled("the task was cancelled", result=self.guarded.result()) from None
+            raise
+        if self.asked and self.guarded is not None:
+            raise RunCancelled("the task was cancelled", result=self.guarded.result())
+        return value
+
+    async def _outcome(self, function: Callable[..., Value], arguments: Iterable[object]) -> Value:
+        task = asyncio.create_task(_outcome_of(function, arguments))
+        while True:
+            try:
+                value, error = await asyncio.shield(task)
+                break
+            except asyncio.CancelledError:
+                if task.done():
+                    raise
+                self.asked += 1
+                if self.asked > 1 or not self._is_deferring:
+                    task.cancel()
+        if error is not None:
+            raise error
+        outcome: Value = value
+        return outcome
+
+    @contextmanager
+    def _deferred(self) -> Iterator[None]:
+        before, self._is_deferring = self._is_deferring, True
+        try:
+            yield
+        finally:
+            self._is_deferring = before
+        if self.asked and not before:
+            raise _Cancelled
+
+    def result(self) -> BatchResult:
+        """The run's result so far."""
+        if self.guarded is None:
+            raise ConfigurationError("there is no result yet: nothing has been read")
+        return self.guarded.result()
+
+    def _breathe(self) -> None:
+        self.wait_for(asyncio.sleep(0))
+
+    def wait_for(self, awaitable: Any) -> Any:
+        """What an awaitable gives.
+
+        Raises:
+            _Cancelled: Whoever waits was cancelled meanwhile.
+        """
+        try:
+            return await_only(awaitable)
+        except asyncio.CancelledError:
+            if self.asked:
+                raise _Cancelled from None
+            raise
+
+
+async def _outcome_of(function: Callable[..., Value], arguments: Iterable[object]) -> tuple[Any, BaseException | None]:
+    """What a function gives or, of what must not end the event loop, raises."""
+    try:
+        return await greenlet_spawn(function, *arguments), None
+    except KeyboardInterrupt as error:
+        return None, error
+
+
+def _sleep(seconds: float) -> None:
+    await_only(asyncio.sleep(seconds))
+
+
+class _Input(Generic[Item]):
+    """An input of an event loop's, as an iterable."""
+
+    def __init__(self, items: AsyncIterable[Item], guard: _Guard) -> None:
+        self._items, self._guard = items, guard
+
+    def __iter__(self) -> Iterator[Item]:
+        items = aiter(self._items)
+        while True:
+            try:
+                yield self._guard.wait_for(anext(items))
+            except StopAsyncIteration:
+                return
+
+
+class _SeekableInput(_Input[Item]):
+    """One that can seek."""
+
+    def from_item(self, index: int, /) -> Iterable[Item]:
+        source: Any = self._items
+        return _as_iterable(source.from_item(index), self._guard)
+
+
+def _as_iterable(items: AsyncIterable[Item] | Iterable[Item], guard: _Guard) -> Iterable[Item]:
+    if not isinstance(items, AsyncIterable):
+        return items
+    return _SeekableInput(items, guard) if hasattr(items, "from_item") else _Input(items, guard)
+
+
+def _as_map(map_item: AsyncMapFunction[Item], guard: _Guard) -> Callable[[Item, Collector], object]:
+    if not callable(map_item):
+        raise ConfigurationError("map must be a function of an item and a collector")
+
+    def awaited(item: Item, out: Collector) -> None:
+        found = map_item(item, out)
+        if isawaitable(found):
+            guard.wait_for(found)
+
+    return awaited
+
+
+class AsyncItemStream:
+    """The outcomes of a run, in input order, for `async for`; what `AsyncBatchWriter.stream` returns."""
+
+    def __init__(self, guard: _Guard, begin: Callable[[], Iterator[ChunkReport]]) -> None:
+        self._guard = guard
+        self._outcomes = self._read(begin)
+
+    def __aiter__(self) -> AsyncIterator[ItemOutcome]:
+        return self._outcomes
+
+    async def __anext__(self) -> ItemOutcome:
+        return await anext(self._outcomes)
+
+    async def aclose(self) -> None:
+        """End the run early: what is on its way is brought to its end, the rest stays unattempted."""
+        await self._outcomes.aclose()
+
+    @property
+    def result(self) -> BatchResult:
+        """The result so far; complete when the stream has ended."""
+        return self._guard.result()
+
+    def stop(self) -> None:
+        """Take no more input and flush nothing more; iterating on yields what is left, the rest as unattempted."""
+        if self._guard.guarded is not None:
+            self._guard.guarded.stop("caller", "the caller stopped the run")
+
+    async def _read(self, begin: Callable[[], Iterator[ChunkReport]]) -> AsyncGenerator[ItemOutcome]:
+        reports: Any = await self._guard.run(begin)
+        try:
+            while (report := await self._guard.run(next, reports, None)) is not None:
+                for outcome in report.outcomes():
+                    yield outcome
+        finally:
+            await self._guard.run(reports.close)
+
+
+class AsyncBatch:
+    """A run fed item by item; what `AsyncBatchWriter.collect` gives."""
+
+    def __init__(self, guard: _Guard, batch: Batch) -> None:
+        self._guard, self._batch = guard, batch
+
+    @property
+    def result(self) -> BatchResult:
+        """The result so far; complete when the block has ended."""
+        return self._guard.result()
+
+    @asynccontextmanager
+    async def item(self, item: Any = None) -> AsyncIterator[Collector]:
+        """Record the writes of one item in a block, `async with batch.item(order) as out`; as `Batch.item`.
+
+        Args:
+            item: What to call the item by in failures.
+
+        Raises:
+            BatchFailed: As `Batch.item`.
+            ConfigurationError: As `Batch.item`.
+        """
+        recording = self._batch.item(item)
+        out = await self._guard.run(recording.__enter__)
+        try:
+            yield out
+        except BaseException as error:
+            if not await self._guard.run(recording.__exit__, type(error), error, error.__traceback__):
+                raise
+        else:
+            await self._guard.run(recording.__exit__, None, None, None)
+
+
+class AsyncBatchWriter(WriterBase):
+    """`BatchWriter` for asyncio: the same promises, arguments and result.
+
+    Arguments are those of `BatchWriter`, but that the database is an `AsyncEngine`, or a URL, for which psycopg or
+    aiosqlite are taken where it names no driver. Chunks are written before more is read, whatever `workers` says.
+
+    A task that is cancelled while a chunk is flushed waits for the end of that; cancelled twice, it does not. Either
+    way no connection stays out of the pool, and what is raised is a `RunCancelled` with the result so far.
+
+    Raises:
+        ConfigurationError: An argument is out of range, or the URL cannot be used.
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Dispose of the engine that the writer has opened; an engine that it was given stays as it is."""
+        await greenlet_spawn(self._sink.close)
+
+    async def run(
+        self,
+        items: AsyncIterable[Item] | Iterable[Item],
+        map: AsyncMapFunction[Item],  # noqa: A002
+        /,
+        *,
+        run_id: str | None = None,
+        replay_map: bool = False,
+    ) -> BatchResult:
+        """Write all items and say what became of them; as `BatchWriter.run`.
+
+        Args:
+            items: The input, for `async for` or `for`; read once.
+            map: Called, and awaited where it is a coroutine function, with each item and the collector.
+            run_id: As for `BatchWriter.run`.
+            replay_map: As for `BatchWriter.run`.
+
+        Raises:
+            ConfigurationError: As `BatchWriter.run`.
+            LedgerMismatch: As `BatchWriter.run`.
+            SourceError: As `BatchWriter.run`.
+            RunCancelled: The task was cancelled; what its `result` counts as written is committed.
+        """
+        guard = _Guard()
+
+        def run_all() -> BatchResult:
+            for _ in self._reports(guard, items, map, run_id, replay_map=replay_map):
+                pass
+            return guard.result()
+
+        return await guard.run(run_all)
+
+    def _reports(
+        self,
+        guard: _Guard,
+        items: AsyncIterable[Item] | Iterable[Item],
+        map_item: AsyncMapFunction[Item],
+        run_id: str | None,
+        *,
+        replay_map: bool,
+    ) -> Iterator[ChunkReport]:
+        mapped = _as_map(map_item, guard)
+        source = _as_iterable(items, guard)
+        guard.guarded, left = self._runs.of_items(source, mapped, run_id, replay_map=replay_map, host=guard.host)
+        return reports_of(guard.guarded, left, mapped)
+
+    def stream(
+        self,
+        items: AsyncIterable[Item] | Iterable[Item],
+        map: AsyncMapFunction[Item],  # noqa: A002
+        /,
+        *,
+        run_id: str | None = None,
+        replay_map: bool = False,
+    ) -> AsyncItemStream:
+        """Write all items, and give one outcome an item in input order, for `async for`; as `BatchWriter.stream`.
+
+        Args:
+            items: As for `run`.
+            map: As for `run`.
+            run_id: As for `run`.
+            replay_map: As for `run`.
+        """
+        guard = _Guard()
+        return AsyncItemStream(guard, lambda: self._reports(guard, items, map, run_id, replay_map=replay_map))
+
+    @asynccontextmanager
+    async def collect(self) -> AsyncIterator[AsyncBatch]:
+        """A batch to feed item by item: `async with writer.collect() as batch`; as `BatchWriter.collect`."""
+        guard = _Guard()
+        guard.guarded = await guard.run(self._runs.collected, guard.host)
+        batch = Batch(guard.guarded)
+        await guard.run(batch.__enter__)
+        try:
+            yield AsyncBatch(guard, batch)
+        except BaseException as error:
+            await guard.run(batch.__exit__, type(error), error, error.__traceback__)
+            raise
+        await guard.run(batch.__exit__, None, None, None)
+
+    async def retry(self, run_id: str, map: AsyncMapFunction[Any], /) -> BatchResult:  # noqa: A002
+        """Write the failed items of a run again; as `BatchWriter.retry`.
+
+        Args:
+            run_id: The run that they failed in.
+            map: As for `run`.
+        """
+        guard = _Guard()
+
+        def run_all() -> BatchResult:
+            guard.guarded, letters, map_letter = self._runs.of_letters(run_id, _as_map(map, guard), guard.host)
+            for _ in reports_of(guard.guarded, letters, map_letter):
+                pass
+            return guard.result()
+
+        return await guard.run(run_all)
+
+    def _sink_for(self, database: Any, options: SinkOptions) -> SqlSink:
+        if isinstance(database, AsyncEngine):
+            return sink_for(database.sync_engine, options=options)
+        if isinstance(database, (str, URL)):
+            return sink_for(create_async_engine_for(database).sync_engine, owns_engine=True, options=options)
+        raise ConfigurationError(f"a {type(database).__name__} is neither an AsyncEngine nor a database URL")
