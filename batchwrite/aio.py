@@ -12,11 +12,11 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from batchwrite.batch import Batch
-from batchwrite.database import create_async_engine_for
+from batchwrite.database import keep_foreign_keys, made_of
 from batchwrite.errors import ConfigurationError, RunInterrupted
 from batchwrite.feeding import reports_of
 from batchwrite.host import Host
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from batchwrite.sinks.options import SinkOptions
     from batchwrite.sinks.sql import SqlSink
     from batchwrite.tally import ChunkReport
+
+_DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+aiomysql",
+    "mariadb": "mariadb+aiomysql",
+    "sqlite": "sqlite+aiosqlite",
+}
 
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
@@ -396,5 +404,7 @@ class AsyncBatchWriter(WriterBase):
         if isinstance(database, AsyncEngine):
             return sink_for(database.sync_engine, options=options)
         if isinstance(database, (str, URL)):
-            return sink_for(create_async_engine_for(database).sync_engine, owns_engine=True, options=options)
+            engine = made_of(database, create_async_engine, _DRIVERS, extra="async").sync_engine
+            keep_foreign_keys(engine)
+            return sink_for(engine, owns_engine=True, options=options)
         raise ConfigurationError(f"a {type(database).__name__} is neither an AsyncEngine nor a database URL")

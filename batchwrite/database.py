@@ -8,7 +8,6 @@ import sqlalchemy
 from sqlalchemy import Engine, event
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from batchwrite.errors import ConfigurationError
 
@@ -21,16 +20,9 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-_ASYNC_DRIVERS = {
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "mysql": "mysql+aiomysql",
-    "mariadb": "mariadb+aiomysql",
-    "sqlite": "sqlite+aiosqlite",
-}
 _EXTRAS = {"postgresql": "binary", "mysql": "mysql", "mariadb": "mysql"}
 
-Made = TypeVar("Made", Engine, AsyncEngine)
+Made = TypeVar("Made")
 
 
 def create_engine_for(url: URL | str) -> Engine:
@@ -39,23 +31,23 @@ def create_engine_for(url: URL | str) -> Engine:
     Raises:
         ConfigurationError: The URL is malformed, or its driver is not installed. The text holds no password.
     """
-    engine = _made(sqlalchemy.create_engine, url, _DRIVERS)
-    _keep_foreign_keys(engine)
+    engine = made_of(url, sqlalchemy.create_engine, _DRIVERS)
+    keep_foreign_keys(engine)
     return engine
 
 
-def create_async_engine_for(url: URL | str) -> AsyncEngine:
-    """An engine for asyncio: psycopg, aiosqlite and aiomysql, otherwise as `create_engine_for`.
+def made_of(url: URL | str, create: Callable[..., Made], drivers: Mapping[str, str], extra: str | None = None) -> Made:
+    """What a function makes of a URL.
+
+    Args:
+        url: The URL.
+        create: SQLAlchemy's function.
+        drivers: The drivers to take where the URL names none, by dialect.
+        extra: What brings the drivers, where one extra brings them all.
 
     Raises:
-        ConfigurationError: The URL is malformed, or its driver is not installed. The text holds no password.
+        ConfigurationError: As `create_engine_for`.
     """
-    engine = _made(create_async_engine, url, _ASYNC_DRIVERS)
-    _keep_foreign_keys(engine.sync_engine)
-    return engine
-
-
-def _made(create: Callable[..., Made], url: URL | str, drivers: Mapping[str, str]) -> Made:
     try:
         parsed = make_url(url)
         if parsed.drivername in drivers:
@@ -64,7 +56,7 @@ def _made(create: Callable[..., Made], url: URL | str, drivers: Mapping[str, str
             raise ValueError  # what stands before it is the rest of a password, and would be told as part of the host
         return create(parsed, hide_parameters=True)
     except (ImportError, sqlalchemy_errors.NoSuchModuleError):
-        extra = "async" if drivers is _ASYNC_DRIVERS else _EXTRAS.get(parsed.get_backend_name())
+        extra = extra or _EXTRAS.get(parsed.get_backend_name())
         hint = f"; install batchwrite[{extra}]" if extra else ""
         raise ConfigurationError(f"no driver for {parsed.drivername} can be loaded{hint}") from None
     except (sqlalchemy_errors.ArgumentError, ValueError, TypeError, AttributeError):
@@ -73,7 +65,8 @@ def _made(create: Callable[..., Made], url: URL | str, drivers: Mapping[str, str
         raise ConfigurationError(f"this is no database URL of the form {form}") from None
 
 
-def _keep_foreign_keys(engine: Engine) -> None:
+def keep_foreign_keys(engine: Engine) -> None:
+    """Have foreign keys enforced, where that has to be asked for."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _enforce_foreign_keys)
 

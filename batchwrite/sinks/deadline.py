@@ -133,7 +133,9 @@ def watch_new_connection(connection: Any, _record: object) -> None:
 
 
 def _socket_number(connection: Any) -> int | None:
-    """The descriptor of a connection's socket: psycopg and psycopg2 tell it, PyMySQL has the socket itself."""
-    owner = connection if hasattr(connection, "fileno") else getattr(connection, "_sock", None)
+    """The descriptor of a connection's socket: psycopg and psycopg2 tell it, others have the socket itself."""
+    owner = connection if hasattr(connection, "fileno") else getattr(connection, "_sock", None)  # PyMySQL
+    if owner is None and hasattr(connection, "_writer"):  # aiomysql
+        owner = connection._writer.get_extra_info("socket")  # noqa: SLF001 - there is no other way to it
     fileno = getattr(owner, "fileno", None)
     return fileno() if callable(fileno) else None

@@ -43,7 +43,7 @@ class DialectRules:
         Raises:
             ConfigurationError: The engine commits every statement by itself: a chunk would be no transaction.
         """
-        if self.commits_by_itself(connection.connection.dbapi_connection):
+        if self.commits_by_itself(connection.connection.driver_connection):
             raise ConfigurationError(
                 "the engine is set to AUTOCOMMIT, in which a chunk is no transaction: set another isolation level"
             )

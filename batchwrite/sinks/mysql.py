@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import numbers
 import weakref
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
@@ -84,7 +86,7 @@ class _Chunk:
 
     Attributes:
         mode: The words of `sql_mode`.
-        strict: The driver's connection, where it is PyMySQL's and has been made strict.
+        strict: The driver's connection, where it is PyMySQL's or aiomysql's and has been made strict.
         unique_indexes: The columns of every unique index, by table.
     """
 
@@ -150,7 +152,7 @@ class MysqlRules(DialectRules):
                 would cut what does not fit, and store it.
         """
         super().begin(connection)
-        raw: Any = connection.connection.dbapi_connection
+        raw: Any = connection.connection.driver_connection
         mode = frozenset(str(connection.exec_driver_sql("SELECT @@SESSION.sql_mode").scalar()).split(","))
         if _STRICT.isdisjoint(mode):
             raise ConfigurationError(
@@ -158,9 +160,9 @@ class MysqlRules(DialectRules):
                 "add STRICT_TRANS_TABLES to sql_mode, on the server or for the engine's connections, "
                 'e.g. by create_engine(…, connect_args={"sql_mode": "TRADITIONAL"})'
             )
-        is_pymysql = type(raw).__module__.startswith("pymysql")
-        self._chunks[connection] = _Chunk(mode=mode, strict=raw if is_pymysql else None)
-        if is_pymysql:
+        is_known = type(raw).__module__.partition(".")[0] in {"pymysql", "aiomysql"}
+        self._chunks[connection] = _Chunk(mode=mode, strict=raw if is_known else None)
+        if is_known:
             raw.escape = _strict_escape(raw)
         connection.exec_driver_sql(f"SAVEPOINT {_MARK}")
 
@@ -361,13 +363,28 @@ def _strict_escape(raw: Any) -> Callable[..., Any]:
     parentheses of IN, so that a list of one number becomes that number. Encoders that somebody has added stay.
     """
     escape = raw.escape
+    if not hasattr(raw, "encoders"):  # aiomysql's takes none
+        escape = partial(_escape, raw)
     # Texts do not need an encoder; what has none of its own gets that of texts.
-    encoders = {**raw.encoders, str: _encode_relative, Decimal: _encode_decimal, dict: _refuse}
+    added = getattr(raw, "encoders", _converters().encoders)
+    encoders = {**added, str: _encode_relative, Decimal: _encode_decimal, dict: _refuse}
 
     def strict_escape(value: Any, _mapping: Any = None) -> Any:
         return _refuse(value) if type(value) in _SEVERAL else escape(value, encoders)
 
     return strict_escape
+
+
+def _escape(raw: Any, value: Any, encoders: Mapping[Any, Any]) -> Any:
+    """What PyMySQL's `escape` does, for a connection of aiomysql's."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return type(raw).escape(raw, bytes(value) if isinstance(value, bytearray) else value)
+    return _converters().escape_item(value, raw.charset, mapping=encoders)
+
+
+def _converters() -> Any:
+    """PyMySQL's, on which aiomysql stands."""
+    return importlib.import_module("pymysql.converters")
 
 
 def _refuse(value: Any, _encoders: Any = None) -> NoReturn:
