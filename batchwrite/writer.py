@@ -20,7 +20,7 @@ from batchwrite.database import create_engine_for
 from batchwrite.engine import Run
 from batchwrite.errors import BatchWriteError, ConfigurationError, ItemRefused, SourceError
 from batchwrite.faults import FlushFailed
-from batchwrite.feeding import check_map, reports_of
+from batchwrite.feeding import check_items, check_map, reports_of
 from batchwrite.resume import behind
 from batchwrite.retry import RetryPolicy
 from batchwrite.settings import FailurePolicy, RunSettings
@@ -108,7 +108,7 @@ class BatchWriter:
         chunk_timeout: float | None = None,
         classify: Classify | None = None,
     ) -> None:
-        if on_failure not in {"continue", "stop"}:
+        if on_failure not in ("continue", "stop"):
             raise ConfigurationError('on_failure must be "continue" or "stop"')
         if on_failure == "stop":
             if max_failures:
@@ -124,6 +124,8 @@ class BatchWriter:
             defer_foreign_keys=defer_foreign_keys,
             key=identity.of if identity else None,
         )
+        if not isinstance(defer_foreign_keys, bool):
+            raise ConfigurationError("defer_foreign_keys must be True or False")
         options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify)
         if isinstance(database, Engine):
             self._sink = sink_for(database, options=options)
@@ -273,6 +275,7 @@ class BatchWriter:
     ) -> tuple[Run, Iterator[Item]]:
         """A run, and what is left to it of the input."""
         check_map(map_item)
+        check_items(items)
         try:
             bookkeeper = self._bookkeeper(run_id)
             if bookkeeper is None or run_id is None:

@@ -4,6 +4,8 @@ import logging
 import threading
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
+from uuid import UUID
 
 import pytest
 from provoked import (
@@ -16,6 +18,7 @@ from provoked import (
     written,
 )
 from sqlalchemy import (
+    JSON,
     TIMESTAMP,
     Column,
     DateTime,
@@ -25,12 +28,13 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    Uuid,
     create_engine,
     event,
     select,
     text,
 )
-from sqlalchemy.dialects.mysql import DATETIME
+from sqlalchemy.dialects.mysql import DATETIME, VARCHAR
 
 from batchwrite import BatchWriter, RetryPolicy, Status
 from batchwrite.codes import MYSQL_NUMBERS
@@ -127,15 +131,14 @@ def test_what_the_driver_would_send_as_something_else_fails_its_item(mariadb, va
 
 def test_values_that_are_numbers_of_a_class_of_their_own_land(mariadb):
     import enum
-    import fractions
 
     class Size(enum.IntEnum):
         LARGE = 7
 
-    result = BatchWriter(mariadb).run([{"id": 1, "small": Size.LARGE, "money": fractions.Fraction(1, 2)}], insert_thing)
+    result = BatchWriter(mariadb).run([{"id": 1, "small": Size.LARGE, "money": Size.LARGE}], insert_thing)
     assert result.written == 1
     with mariadb.connect() as connection:
-        assert connection.execute(select(THINGS.c.small, THINGS.c.money)).all() == [(7, Decimal("0.50"))]
+        assert connection.execute(select(THINGS.c.small, THINGS.c.money)).all() == [(7, Decimal("7.00"))]
 
 
 # ---- what it would do without a word
@@ -491,3 +494,59 @@ def test_a_statement_that_is_quoted_is_not_shown(mariadb):
     with mariadb.connect() as connection, pytest.raises(Exception, match="planted") as caught:
         connection.exec_driver_sql("INSERT INTO things VALUES 'planted'")
     assert "planted" not in classify(caught.value).message
+
+
+# ---- what a breaking session found
+
+
+@pytest.mark.parametrize("chunk_size", [1, 10])
+@pytest.mark.parametrize("as_uuid", [True, False])
+def test_an_upsert_may_have_a_uuid_for_its_key(mariadb_engine, chunk_size, as_uuid):
+    kinds = Table("kinds", MetaData(), Column("k", Uuid(as_uuid=as_uuid), primary_key=True), Column("n", Integer))
+    kinds.create(mariadb_engine)
+    keys = [UUID(int=number) if as_uuid else str(UUID(int=number)) for number in (1, 2, 1)]
+    rows = [{"k": key, "n": number} for number, key in enumerate(keys)]
+    result = BatchWriter(mariadb_engine, chunk_size=chunk_size).run(rows, lambda row, out: out.upsert(kinds, row))
+    assert (result.written, result.failures) == (3, ())
+    assert rows_of(mariadb_engine, kinds) == [(keys[0], 2), (keys[1], 1)]
+
+
+@pytest.mark.parametrize("method", ["update", "increment", "upsert"])
+def test_a_key_in_characters_that_its_column_cannot_hold_fails_alone(mariadb_engine, method):
+    words = Table(
+        "words", MetaData(), Column("k", VARCHAR(9, charset="utf8mb3"), primary_key=True), Column("n", Integer)
+    )
+    words.create(mariadb_engine)
+    run(mariadb_engine, "INSERT INTO words VALUES ('a', 1), ('b', 1)")
+
+    def change(key, out):
+        if method == "upsert":
+            out.upsert(words, {"k": key, "n": 5})
+        else:
+            getattr(out, method)(words, {"k": key}, n=5)
+
+    result = BatchWriter(mariadb_engine).run(["b", "\U0001f600", "a"], change)
+    assert (result.abort, result.written, [failure.index for failure in result.failures]) == (None, 2, [1])
+    assert {n for _, n in rows_of(mariadb_engine, words)} == {6 if method == "increment" else 5}
+
+
+@pytest.mark.parametrize("zero", ["0", " 00", "-0", "0e5", "0.4", 0.3, Decimal("0.49"), b"0"], ids=repr)
+def test_what_becomes_0_is_not_replaced_by_the_next_number(mariadb_engine, people, zero):
+    result = BatchWriter(mariadb_engine).run([zero], lambda key, out: out.insert(people, {"id": key, "email": "x"}))
+    assert (result.written, result.failed) == (0, 1)
+    assert all(row[1] != "x" for row in rows_of(mariadb_engine, people))
+
+
+@pytest.mark.parametrize("value", [Fraction(1, 3), JSON.NULL], ids=repr)
+@pytest.mark.parametrize("column", ["small", "long", "money"])
+def test_a_number_of_a_kind_that_no_column_has_is_not_sent_as_another(mariadb, value, column):
+    fail_among_good(mariadb, {column: value})
+
+
+@pytest.mark.parametrize("number", [1205, 1213, 1146, 2006, 1040])
+def test_what_a_trigger_says_under_a_number_of_the_servers_is_not_shown(mariadb, number, caplog):
+    caplog.set_level(logging.DEBUG)
+    signal = f"SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO={number}, MESSAGE_TEXT=NEW.short"
+    run(mariadb, f"CREATE TRIGGER t BEFORE INSERT ON things FOR EACH ROW IF NEW.short = 'zap' THEN {signal}; END IF")
+    result = BatchWriter(mariadb, retry=AT_ONCE).run([{"id": 1}, {"id": 2, "short": "zap"}], insert_thing)
+    assert "zap" not in f"{result!r} {result.abort} {caplog.text}"
