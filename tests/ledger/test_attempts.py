@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from booked import ITEMS, assert_landed, counts, entries, ids, insert_row, write_one, writer
@@ -62,6 +62,8 @@ class Hole:
             pass
 
     def close(self):
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would wait on
         for each in self._sockets:
             each.close()
 
