@@ -280,7 +280,7 @@ class AsyncBatch:
             await self._guard.run(recording.__exit__, None, None, None)
 
 
-class AsyncBatchWriter(WriterBase):
+class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
     """`BatchWriter` for asyncio: the same promises, arguments and result.
 
     Arguments are those of `BatchWriter`, but that the database is an `AsyncEngine`, or a URL, for which psycopg or
@@ -400,7 +400,7 @@ class AsyncBatchWriter(WriterBase):
 
         return await guard.run(run_all)
 
-    def _sink_for(self, database: Any, options: SinkOptions) -> SqlSink:
+    def _sink_for(self, database: AsyncEngine | URL | str, options: SinkOptions) -> SqlSink:
         if isinstance(database, AsyncEngine):
             return sink_for(database.sync_engine, options=options)
         if isinstance(database, (str, URL)):

@@ -45,6 +45,8 @@ class IdempotencyKey:
             raise ConfigurationError(f"the scope of keys is a text of at most {MOST_OF_A_SCOPE} characters")
         if self.scope != storable(self.scope):
             raise ConfigurationError("the scope of keys is a text without zero characters and halves of characters")
+        if self.scope != self.scope.rstrip(" "):
+            raise ConfigurationError("the scope of keys does not end with a space, which databases may pass over")
         if self.retention is not None and not (isinstance(self.retention, timedelta) and self.retention > timedelta()):
             raise ConfigurationError("the retention of keys is a timedelta above 0, or None")
 
@@ -59,6 +61,8 @@ def check_run_id(run_id: str) -> None:
         raise ConfigurationError(f"a run_id is a text of 1 to {MOST_OF_A_RUN_ID} characters")
     if run_id != storable(run_id):
         raise ConfigurationError("a run_id is a text without zero characters and halves of characters")
+    if run_id != run_id.rstrip(" "):
+        raise ConfigurationError("a run_id does not end with a space, which databases may pass over")
 
 
 class Books:

@@ -162,6 +162,8 @@ MYSQL_NUMBERS = _codes(
             "3140": "a text that is no JSON",
             "1241": "several values where one belongs",
             "1267": "texts whose collations cannot be compared",
+            "1270": "texts whose collations cannot be compared",
+            "1271": "texts whose collations cannot be compared",
             "3988": "a character that the column cannot store",
             "4078": "types that cannot be compared",
             "1118": "a row too large",

@@ -177,10 +177,11 @@ class _KeyedTable(_Table):
     def _require_one_identity(self) -> None:
         """Only keys of one identity, in the database's eyes as in Python's, can be told apart."""
         columns = self.groups[0].first.key_columns
-        if any(group.first.key_columns != columns for group in self.groups) or not self.table.exact.issuperset(columns):
+        if any(group.first.key_columns != columns for group in self.groups):
             raise _Unsure
-        for values in zip(*[group.block.keys() for group in self.groups], strict=True):
-            if len(set(map(type, chain.from_iterable(values)))) > 1:
+        by_column = zip(*[group.block.keys() for group in self.groups], strict=True)
+        for column, values in zip(columns, by_column, strict=True):
+            if set(map(type, chain.from_iterable(values))) != {self.table.exact.get(column)}:
                 raise _Unsure
 
     def _require_rows_first(self, changes: _Group) -> None:
@@ -243,7 +244,7 @@ def _require_parents_first(child: _Table, foreign_key: ForeignKeyInfo, parent: _
     if not created:
         return
     columns = foreign_key.columns
-    if not child.table.exact.issuperset(columns) or not parent.table.exact.issuperset(foreign_key.parent_columns):
+    if not _are_exact(parent.table, foreign_key.parent_columns, created):
         raise _Unsure
     for group in child.groups:
         if group.first.kind not in {Kind.INSERT, Kind.UPSERT}:
@@ -252,12 +253,18 @@ def _require_parents_first(child: _Table, foreign_key: ForeignKeyInfo, parent: _
         elif group.gives(columns):
             get = created.get
             rows = group.rows(columns)
-            if not all(PLAIN_TYPES.issuperset(map(type, each)) for each in zip(*rows, strict=True)):
+            if not _are_exact(child.table, columns, rows):
                 raise _Unsure
             if any(get(row, -1) > position for row, position in zip(rows, group.positions, strict=True)):
                 raise _Unsure
         elif not child.table.generated.isdisjoint(set(columns).difference(group.block.columns)):
             raise _Unsure  # a column left out is NULL, and refers to nothing, unless the database gives it a value
+
+
+def _are_exact(table: TableInfo, columns: Sequence[str], rows: Iterable[_Key]) -> bool:
+    """Whether all values are NULL, or the same in the database exactly where they are in Python."""
+    by_column = zip(columns, zip(*rows, strict=True), strict=True)
+    return all({table.exact.get(column), type(None)}.issuperset(map(type, values)) for column, values in by_column)
 
 
 def _by_position(groups: Sequence[_Group]) -> list[tuple[int, Write]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -49,6 +50,16 @@ def check_map(map_item: object) -> None:
     called = map_item if inspect.isroutine(map_item) else type(map_item).__call__
     if any(is_later(called) for is_later in _NOT_AT_ONCE):
         raise ConfigurationError("map must be a plain function: calling this one only makes a coroutine or a generator")
+
+
+def check_items(items: object) -> None:
+    """Make sure that an input can be read.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if not isinstance(items, Iterable):
+        raise ConfigurationError(f"items must be something to iterate over, and a {type(items).__name__} is not")
 
 
 def reports_of(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[ChunkReport]:

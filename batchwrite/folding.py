@@ -36,7 +36,7 @@ def folded(table: TableInfo, columns: Sequence[str], key: tuple[Any, ...]) -> tu
     """
     parts: list[Any] = []
     for column, value in zip(columns, key, strict=True):
-        if column in table.exact:
+        if table.exact.get(column) is type(value):
             parts.append(value)
         elif column in table.foldable and type(value) is str:
             text = _folded_text(value)

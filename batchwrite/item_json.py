@@ -32,6 +32,11 @@ _SCALARS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "decimal": (Decimal, str, Decimal),
     "fraction": (Fraction, str, Fraction),
     "uuid": (UUID, str, UUID),
+    "bytearray": (
+        bytearray,
+        lambda raw: base64.b64encode(raw).decode(),
+        lambda text: bytearray(base64.b64decode(text)),
+    ),
     "bytes": (bytes, lambda raw: base64.b64encode(raw).decode(), base64.b64decode),
     "float": (float, repr, float),  # NaN and infinity, for which JSON has no word
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from batchwrite.errors import ConfigurationError
 from batchwrite.result import OutcomeStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from batchwrite.result import ItemFailure
     from batchwrite.tally import ChunkReport
@@ -90,6 +91,8 @@ class DeadLetters:
         decode: Callable[[str], Any] | None = None,
         most_characters: int = _MOST_CHARACTERS,
     ) -> None:
+        if not (isinstance(types, Sequence) and all(isinstance(kind, type) for kind in types)):
+            raise ConfigurationError("types of dead letters are a list of classes")
         self._most_characters = most_characters
         self._encode = encode
         self._decode = decode or partial(item_json.decode, types=tuple(types))
@@ -192,6 +195,8 @@ class DeadLetterFile(DeadLetters):
         most_characters: int = _MOST_CHARACTERS,
     ) -> None:
         super().__init__(types=types, encode=encode, decode=decode, most_characters=most_characters)
+        if not isinstance(path, (str, Path)):
+            raise ConfigurationError(f"the path of dead letters is a str or a Path, not a {type(path).__name__}")
         self._path = os.fspath(path)
 
     def keep(self, run_id: str, report: ChunkReport) -> None:

@@ -45,23 +45,19 @@ class _Facts:
 
     Attributes:
         is_moving: Whether the columns change by which rows are known.
-        claims_nothing: Whether unique columns stay as they are.
-        is_orderless: Whether they do, and keys that differ here name different rows: then the writes of different keys
-            may be carried out in any order.
+        claims_nothing: Whether unique columns stay as they are: then writes of keys that name different rows may be
+            carried out in any order.
     """
 
     is_moving: bool
     claims_nothing: bool
-    is_orderless: bool
 
     @classmethod
     def of(cls, table: TableInfo, key_columns: tuple[str, ...], changed: Collection[str]) -> _Facts:
         """The facts about writes that may change some columns of the rows that a key's columns name."""
-        claims_nothing = table.unique_columns.isdisjoint(changed)
         return cls(
             is_moving=not table.identity_columns.isdisjoint(changed) or any(name in changed for name in key_columns),
-            claims_nothing=claims_nothing,
-            is_orderless=claims_nothing and table.exact.issuperset(key_columns),
+            claims_nothing=table.unique_columns.isdisjoint(changed),
         )
 
 
@@ -184,6 +180,7 @@ class _TableState:
         self.keys: dict[tuple[Any, ...], _KeyState] = {}
         # Columns and types of the keys: only keys of one identity can be told apart, or known to be the same.
         self._identity: tuple[tuple[str, ...], tuple[type, ...]] | None = None
+        self._is_exact = False  # whether keys of that identity name the same row exactly where they are equal
         self._ordered_kind: Kind | None = None
         self._by_folded: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # keys that are not exact, by what they fold to
 
@@ -199,7 +196,9 @@ class _TableState:
             self.inserts.append((position, write))
             return True
         identity = (write.key_columns, tuple(map(type, write.key)))
-        if self._identity is not None and self._identity != identity:
+        if self._identity is None:
+            self._is_exact = self.table.tells_apart(*identity)
+        elif self._identity != identity:
             return False
         if not self._keeps_unique_order(write, facts):
             return False
@@ -216,7 +215,7 @@ class _TableState:
         key = tuple(values.get(column) for column in columns)
         if tuple(map(type, key)) != types:
             return False
-        if self.table.exact.issuperset(columns):
+        if self._is_exact:
             return key not in self.keys
         form = folded(self.table, columns, key) if self._ordered_kind is None else None
         return form is not None and form not in self._by_folded
@@ -229,7 +228,7 @@ class _TableState:
         segment, each with another key, which are carried out as they came.
         """
         if self._ordered_kind is None:
-            if facts.is_orderless or (facts.claims_nothing and self._tells_apart(write)):
+            if facts.claims_nothing and (self._is_exact or self._tells_apart(write)):
                 return True
             if self.keys:
                 return False
@@ -392,8 +391,9 @@ def _tells_from(
 ) -> Callable[[tuple[Any, ...]], bool]:
     """Tells whether a key is certainly the key of no row that is created."""
     columns, parent_columns = foreign_key.columns, foreign_key.parent_columns
-    if child.exact.issuperset(columns) and parent.exact.issuperset(parent_columns):
-        return lambda _key: True
+    types = tuple([child.exact.get(column) for column in columns])
+    if None not in types and all(parent.tells_apart(parent_columns, map(type, key)) for key in created):
+        return lambda key: tuple(map(type, key)) == types
     forms = {folded(parent, parent_columns, key) for key in created}
     if None in forms:
         return lambda _key: False

@@ -42,9 +42,11 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         is_whole = isinstance(self.attempts, int) and not isinstance(self.attempts, bool)
-        if not (is_whole and self.attempts >= 1 and self.first_wait >= 0 and self.longest_wait >= 0):
+        are_numbers = all(isinstance(wait, (int, float)) for wait in (self.first_wait, self.longest_wait))
+        if not (is_whole and are_numbers and self.attempts >= 1 and self.first_wait >= 0 and self.longest_wait >= 0):
             raise ConfigurationError("a retry policy needs at least 1 attempt, and waits of 0 or more seconds")
-        if self.total_seconds is not None and not self.total_seconds > 0:
+        is_number = isinstance(self.total_seconds, (int, float)) and not isinstance(self.total_seconds, bool)
+        if self.total_seconds is not None and not (is_number and self.total_seconds > 0):
             raise ConfigurationError("the seconds in total of a retry policy must be above 0, or None")
 
     def run(

@@ -13,7 +13,7 @@ from batchwrite.collector import Collector
 from batchwrite.engine import Run
 from batchwrite.errors import BatchWriteError, ItemRefused, SourceError
 from batchwrite.faults import FlushFailed
-from batchwrite.feeding import check_map
+from batchwrite.feeding import check_items, check_map
 from batchwrite.host import BLOCKING, Host
 from batchwrite.resume import behind
 
@@ -72,6 +72,7 @@ class Runs:
             SourceError: Reading `items` raised.
         """
         check_map(map_item)
+        check_items(items)
         retry = self._settings.retry
         try:
             bookkeeper = self._bookkeeper(run_id, host)

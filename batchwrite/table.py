@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,8 @@ class TableInfo:
         referenced: Its columns that foreign keys of other tables (or its own) point at.
         generated: Its columns that get a value where a row gives none.
         not_null: Its columns that cannot be NULL.
-        exact: Its columns whose values are the same in the database exactly where they are equal in Python.
+        exact: For its columns where there is one, the type of which values are the same in the database exactly where
+            they are equal in Python; those of other types may be read, rounded or padded.
         foldable: Its columns of texts that are compared by an unknown collation of the database's own (see `folding`).
         touched: Its columns that get a value of their own whenever a row changes.
         counting: Those of them whose value depends on the row, so that each change counts.
@@ -69,7 +70,7 @@ class TableInfo:
     referenced: frozenset[str] = frozenset()
     generated: frozenset[str] = frozenset()
     not_null: frozenset[str] = frozenset()
-    exact: frozenset[str] = frozenset()
+    exact: Mapping[str, type] = field(default_factory=dict)
     foldable: frozenset[str] = frozenset()
     touched: frozenset[str] = frozenset()
     counting: frozenset[str] = frozenset()
@@ -96,6 +97,10 @@ class TableInfo:
     def is_unique_key(self, columns: tuple[str, ...]) -> bool:
         """Whether at most one row can have given values in these columns, as far as is declared."""
         return any(unique.issubset(columns) for unique in self.unique_keys)
+
+    def tells_apart(self, columns: Iterable[str], types: Iterable[type]) -> bool:
+        """Whether values of such types in columns are the same in the database exactly where they are in Python."""
+        return all(self.exact.get(column) is kind for column, kind in zip(columns, types, strict=True))
 
     def could_be_inserted(self, values: Mapping[str, Any]) -> bool:
         """Whether a row with these values has one for every column that needs one."""

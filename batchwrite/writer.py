@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-class BatchWriter(WriterBase):
+class BatchWriter(WriterBase[Engine | URL | str]):
     """Writes items in bulk, and by themselves where a bulk write fails, and says what became of each.
 
     Items are mapped to writes one after the other, gathered into chunks, and each chunk is written in one
@@ -172,7 +172,7 @@ class BatchWriter(WriterBase):
             pass
         return run.result()
 
-    def _sink_for(self, database: Any, options: SinkOptions) -> SqlSink:
+    def _sink_for(self, database: Engine | URL | str, options: SinkOptions) -> SqlSink:
         if isinstance(database, Engine):
             return sink_for(database, options=options)
         if isinstance(database, (str, URL)):

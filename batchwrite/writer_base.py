@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from batchwrite.bookkeeping import Books, IdempotencyKey
 from batchwrite.chunk import ChunkLimits
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from batchwrite.sinks.sql import SqlSink
 
 
-class WriterBase:
+Database = TypeVar("Database")
+
+
+class WriterBase(Generic[Database]):
     """What a writer is made of. `BatchWriter` tells what the arguments are."""
 
     def __init__(
         self,
-        database: Any,
+        database: Database,
         *,
         chunk_size: int = 5_000,
         chunk_rows: int = 20_000,
@@ -45,7 +48,7 @@ class WriterBase:
         chunk_timeout: float | None = None,
         classify: Classify | None = None,
     ) -> None:
-        if on_failure not in {"continue", "stop"}:
+        if on_failure not in ("continue", "stop"):
             raise ConfigurationError('on_failure must be "continue" or "stop"')
         if on_failure == "stop":
             if max_failures:
@@ -61,12 +64,14 @@ class WriterBase:
             defer_foreign_keys=defer_foreign_keys,
             key=identity.of if identity else None,
         )
+        if not isinstance(defer_foreign_keys, bool):
+            raise ConfigurationError("defer_foreign_keys must be True or False")
         options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify)
         self._sink = self._sink_for(database, options)
         self._books = Books(self._sink, ledger, dead_letters, identity, self._settings.retry)
         self._runs = Runs(self._sink, self._settings, self._books)
 
-    def _sink_for(self, database: Any, options: SinkOptions) -> SqlSink:
+    def _sink_for(self, database: Database, options: SinkOptions) -> SqlSink:
         """The sink for what the caller has given.
 
         Raises:

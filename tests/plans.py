@@ -26,7 +26,7 @@ def info(name, *columns, parent=None, **facts) -> TableInfo:
         "reads_rows": lambda value: isinstance(value, Expression),
     }
     names = ("id", "n", "v", "u", "p", *columns)
-    return TableInfo(name=name, handle=name, columns=names, **{"exact": frozenset(names), **given, **facts})
+    return TableInfo(name=name, handle=name, columns=names, **{"exact": dict.fromkeys(names, int), **given, **facts})
 
 
 PARENT = info("zeta", referenced=frozenset({"id"}))

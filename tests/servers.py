@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+import watchdog
 from sqlalchemy import URL, NullPool, create_engine, make_url
 
 URL_VARIABLE = "BATCHWRITE_TEST_PG_URL"
@@ -51,17 +52,6 @@ SETTINGS = {
 
 StopMode = Literal["fast", "immediate", "kill"]
 _STOP_SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
-
-# Blocks on a pipe that only we hold open, so it wakes when we are gone, whatever ended us: SIGTERM and SIGKILL run no
-# atexit. The file with its pid goes last; the process itself may stay a zombie, where nobody reaps orphans.
-_WATCHDOG = """
-read -r _
-kill -"$3" "$1" 2>/dev/null
-tries=0
-while [ -e "$2/data/$4" ] && [ "$tries" -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
-kill -KILL "$1" 2>/dev/null
-rm -rf "$2"
-"""
 
 
 class UnavailableError(Exception):
@@ -334,7 +324,7 @@ class LocalPostgres:
             else:
                 time.sleep(0.05)  # backends of a postmaster that was killed hold its shared memory until they notice
         assert self._process is not None
-        self._watchdog = watch(self._process, self.directory, "INT", "postmaster.pid")
+        self._watchdog = watchdog.watch(self._process, self.directory, "INT", "postmaster.pid")
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stops the server and waits for its end; without effect on one that is stopped.
@@ -411,14 +401,6 @@ class LocalPostgres:
                     return True
             time.sleep(0.01)
         return False
-
-
-def watch(
-    process: subprocess.Popen[bytes], directory: Path, signal_name: str, pid_file: str
-) -> subprocess.Popen[bytes]:
-    """Starts what ends a server, and removes its directory, when we are gone."""
-    command = ["/bin/sh", "-c", _WATCHDOG, "watchdog", str(process.pid), str(directory), signal_name, pid_file]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", start_new_session=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

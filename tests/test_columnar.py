@@ -14,7 +14,7 @@ from batchwrite.planner import plan_write_by_write
 TOUCHED = info("touched", touched=frozenset({"u"}))
 COUNTED = info("counted", touched=frozenset({"u"}), counting=frozenset({"u"}))
 UNIQUE = info("unique", unique_columns=frozenset({"id", "n"}))
-INEXACT = info("inexact", exact=frozenset())
+INEXACT = info("inexact", exact={})
 FULL = info("full", not_null=frozenset({"id", "n", "v"}), generated=frozenset({"v"}))
 TABLES = [PARENT, CHILD, OTHER, TOUCHED, COUNTED, UNIQUE, INEXACT, FULL]
 

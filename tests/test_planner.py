@@ -1,7 +1,7 @@
 """Plans: same-key writes aggregated, tables and keys in one order, a new segment where that order were too lenient."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import permutations
@@ -392,9 +392,37 @@ def test_the_keys_of_a_step_are_all_different(writes):
 
 
 def test_dates_are_keys_like_any_other():
-    days = [datetime(2024, 1, day) for day in (3, 1, 2)]  # noqa: DTZ001 - a column without a time zone
-    (step,) = steps_of(*(increment(OTHER, day, n=1) for day in days))
+    dated = replace(OTHER, exact={"id": date})
+    (step,) = steps_of(*(increment(dated, date(2024, 1, day), n=1) for day in (3, 1, 2)))
     assert [write.key[0].day for write in step.writes] == [1, 2, 3]
+
+
+def test_keys_of_another_class_than_the_columns_own_may_be_one_and_stay_in_order():
+    """`1` and `01` name one row of a column of whole numbers."""
+    plan = plan_of(update(OTHER, "1", n=1), update(OTHER, "01", n=2), update(OTHER, "1", n=3))
+    assert [[write.key for step in segment.steps for write in step.writes] for segment in plan.segments] == [
+        [("1",), ("01",)],
+        [("1",)],
+    ]
+
+
+def test_a_row_under_a_key_of_another_class_may_be_one_that_is_created_later():
+    plan = plan_of(insert(CHILD, id=1, p="01"), insert(PARENT, id=1))
+    assert [probe.keys for segment in plan.segments for probe in segment.probes] == [(("01",),)]
+
+
+FOLDED = replace(OTHER, exact={"n": int}, foldable=frozenset({"id"}))
+
+
+def test_texts_that_no_collation_takes_for_one_are_told_apart():
+    (step,) = steps_of(*(increment(FOLDED, key, n=1) for key in ("a-2", "a-1", "a-2")))
+    assert [(write.key, write.values) for write in step.writes] == [(("a-1",), {"n": 1}), (("a-2",), {"n": 2})]
+
+
+@pytest.mark.parametrize("other", ["A-2", "a-2 ", "\xe4", "a~"])
+def test_texts_that_may_be_one_stay_in_order(other):
+    plan = plan_of(*(update(FOLDED, key, n=1) for key in ("a-2", other, "a-2")))
+    assert len(plan.segments) > 1
 
 
 def test_a_reference_that_is_only_inserted_is_not_covered_up_by_a_later_upsert():

@@ -1,14 +1,18 @@
 """Keys that are texts, of which the database may take two for one: the same as item by item, whatever its collation."""
 
+from uuid import UUID
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import write_sequentially
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, String, Table
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, String, Table, Uuid
 from test_promises import described
 
 from batchwrite import BatchWriter
 
 METADATA = MetaData()
+SPELT = MetaData()
 PRODUCTS = Table(
     "products",
     METADATA,
@@ -21,6 +25,17 @@ LINES = Table(
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("code", ForeignKey(PRODUCTS.c.code), nullable=False),
+)
+
+# Columns whose values can be written in several ways.
+NUMBERS = Table(
+    "numbers",
+    SPELT,
+    Column("code", Integer, primary_key=True, autoincrement=False),
+    Column("n", Integer, nullable=False),
+)
+UUIDS = Table(
+    "uuids", SPELT, Column("code", Uuid(as_uuid=False), primary_key=True), Column("n", Integer, nullable=False)
 )
 
 CODES = st.sampled_from(["a", "A", "a ", "b", "ch", "c", "CH", "1", "m", "n", "i", "y", "ä", "~", "x-1"])
@@ -43,9 +58,9 @@ def write(numbered, out):
             getattr(out, kind)(PRODUCTS, {"code": code}, n=number - 3)
 
 
-def rows(engine):
+def rows(engine, metadata=METADATA):
     with engine.connect() as connection:
-        return [sorted(map(tuple, connection.execute(table.select()))) for table in METADATA.sorted_tables]
+        return [sorted(map(tuple, connection.execute(table.select()))) for table in metadata.sorted_tables]
 
 
 @given(data=st.data())
@@ -57,3 +72,39 @@ def test_keys_of_texts_name_the_rows_that_they_name_item_by_item(shared_engine, 
         writer = BatchWriter(shared_engine, chunk_size=data.draw(st.integers(2, 30)))
         assert [described(outcome) for outcome in writer.stream(items, write)] == expected
         assert rows(shared_engine) == expected_rows
+
+
+SPELLINGS = {
+    NUMBERS: st.sampled_from([1, "1", "01", 2, "2"]),
+    UUIDS: st.sampled_from([text for number in (10, 11) for text in (str(UUID(int=number)), f"{number:032X}")]),
+}
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("table", SPELLINGS, ids=str)
+def test_keys_that_can_be_spelt_in_several_ways_name_the_rows_that_they_name_item_by_item(
+    shared_engine, created, table, data
+):
+    if table is NUMBERS and shared_engine.dialect.name == "postgresql":
+        table = UUIDS  # PostgreSQL takes no text for a number
+    kinds = st.sampled_from(["insert", "upsert", "keep", "update", "increment", "delete"])
+    drawn = data.draw(st.lists(st.tuples(kinds, SPELLINGS[table]), max_size=20))
+
+    def write_spelt(numbered, out):
+        number, (kind, code) = numbered
+        if kind in {"insert", "upsert"}:
+            getattr(out, kind)(table, {"code": code, "n": number})
+        elif kind == "keep":
+            out.upsert(table, {"code": code, "n": 0}, set=())
+        elif kind == "delete":
+            out.delete(table, {"code": code})
+        else:
+            getattr(out, kind)(table, {"code": code}, n=number)
+
+    items = list(enumerate(drawn))
+    with created(shared_engine, SPELT):
+        expected, expected_rows = write_sequentially(shared_engine, items, write_spelt), rows(shared_engine, SPELT)
+    with created(shared_engine, SPELT):
+        writer = BatchWriter(shared_engine, chunk_size=data.draw(st.integers(2, 30)))
+        assert [described(outcome) for outcome in writer.stream(items, write_spelt)] == expected
+        assert rows(shared_engine, SPELT) == expected_rows

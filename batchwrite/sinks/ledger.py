@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    Engine,
     Integer,
     MetaData,
     String,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
-    from sqlalchemy import Connection, Engine, Select
+    from sqlalchemy import Connection, Select
 
 # Entries read at a time when a run goes on.
 _PAGE = 500
@@ -68,12 +69,17 @@ class Ledger:
         schema: The schema of its tables; default the one that the database takes where none is named.
         prefix: What the names of its tables begin with.
 
+    Raises:
+        ConfigurationError: They are no texts.
+
     Attributes:
         metadata: The tables, for migrations: `<prefix>chunks`, `<prefix>dead_letters`, `<prefix>keys`
             and `<prefix>runs`.
     """
 
     def __init__(self, *, schema: str | None = None, prefix: str = "batchwrite_") -> None:
+        if not (isinstance(schema, str | None) and isinstance(prefix, str)):
+            raise ConfigurationError("the schema and the prefix of a ledger are texts")
         self.metadata = MetaData(schema=schema)
         self.chunks = Table(
             f"{prefix}chunks",
@@ -130,8 +136,11 @@ class Ledger:
         """Make the tables that are not there yet; the schema must exist.
 
         Raises:
+            ConfigurationError: What is given is no engine.
             sqlalchemy.exc.SQLAlchemyError: The database refuses.
         """
+        if not isinstance(engine, Engine):
+            raise ConfigurationError(f"the ledger is made by an Engine, not by a {type(engine).__name__}")
         self.metadata.create_all(engine)
 
     def job(self, engine: Engine, run_id: str) -> str | None:

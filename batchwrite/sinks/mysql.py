@@ -119,7 +119,8 @@ class Upsert(mysql.Insert):
         excluded = self.excluded
         is_same = sqlalchemy.and_(*(column.op("<=>")(excluded[column.key]) for column in index_elements))
         changes = {first: first, **set_}
-        changes[first] = func.if_(is_same, changes[first], _FAILS)
+        # Not as a value of the column: a type such as UUID goes with no number.
+        changes[first] = sqlalchemy.case((func.if_(is_same, 1, _FAILS) == 1, changes[first]))
         return self.on_duplicate_key_update({column.key: value for column, value in changes.items()})
 
     def on_conflict_do_nothing(self, *, index_elements: Sequence[Column[Any]]) -> Self:
@@ -266,7 +267,7 @@ class MysqlRules(DialectRules):
             return False
         if self._columns_of(connection, column.table).counted != column.name:
             return False
-        return any(isinstance(value, (int, float, Decimal)) and value == 0 for value in values)
+        return any(map(_becomes_zero, values))
 
     def _note_rounding(self, connection: Connection, block: Block, column: Column[Any], values: Sequence[Any]) -> None:
         """Say once a column that it does not keep all digits behind the seconds of what it is given."""
@@ -332,6 +333,17 @@ class MysqlRules(DialectRules):
         return name
 
 
+def _becomes_zero(value: Any) -> bool:
+    """Whether a value is 0 once it is read as a whole number and rounded."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    try:
+        number = Decimal(value.strip() if isinstance(value, str) else value)
+    except (ArithmeticError, TypeError, ValueError):  # no number: the database refuses it, or it is an expression
+        return False
+    return number.is_finite() and abs(number) < Decimal("0.5")
+
+
 def _place(connection: Connection, table: Table) -> tuple[str | None, str]:
     """The schema of a table, if it has one, and its name."""
     return connection.schema_for_object(table), table.name
@@ -393,6 +405,8 @@ def _refuse(value: Any, _encoders: Any = None) -> NoReturn:
 
 def _encode_relative(value: Any, encoders: Mapping[Any, Any]) -> Any:
     """What a value is sent as whose class is not known, but that is a number or a time (an enum, one of numpy's)."""
+    if isinstance(value, (numbers.Rational, type(sqlalchemy.JSON.NULL))) and not _is_whole(value):
+        return _refuse(value)
     if isinstance(value, numbers.Integral):
         return encoders[int](int(value), encoders)
     if isinstance(value, numbers.Real):
@@ -403,6 +417,11 @@ def _encode_relative(value: Any, encoders: Mapping[Any, Any]) -> Any:
         if isinstance(value, kind):
             return encoders[kind](value, encoders)
     return _refuse(value)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number by its class, and no mark of SQLAlchemy's, which are numbers, too."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, type(sqlalchemy.JSON.NULL))
 
 
 def _encode_decimal(value: Decimal, _encoders: Any = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -29,8 +30,11 @@ class SinkOptions:
     classify: Classify | None = None
 
     def __post_init__(self) -> None:
-        if self.chunk_timeout is not None and not self.chunk_timeout > 0:
-            raise ConfigurationError("chunk_timeout must be above 0 seconds, or None")
+        seconds = self.chunk_timeout
+        if seconds is not None:
+            is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+            if not (is_number and 0 < seconds <= threading.TIMEOUT_MAX):
+                raise ConfigurationError("chunk_timeout must be a number of seconds above 0, or None")
         if self.classify is not None and not callable(self.classify):
             raise ConfigurationError("classify must be a function of an exception")
 

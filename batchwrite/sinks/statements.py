@@ -109,8 +109,8 @@ class Statements:
         columns = [table.columns[name] for name in probe.columns]
         count = 0
         for keys in _slices(probe.keys, len(columns)):
-            query = sqlalchemy.select(*columns).where(_is_in(columns, keys)).distinct()
-            count += len(connection.execute(query).all())
+            found = sqlalchemy.select(*columns).where(_is_in(columns, keys)).distinct().subquery()
+            count += connection.scalar(sqlalchemy.select(sqlalchemy.func.count()).select_from(found)) or 0
         return count
 
     def lock(self, connection: Connection, table: TableInfo, writes: Iterable[Write]) -> None:

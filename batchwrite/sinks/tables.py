@@ -227,7 +227,7 @@ def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constra
         referenced=frozenset(_referenced_columns(table)),
         generated=frozenset(generated),
         not_null=frozenset(column.key for column in table.columns if not column.nullable),
-        exact=frozenset(c.key for c in table.columns if _is_exact(c.type, text_is_exact=text_is_exact)),
+        exact={c.key: c.type.python_type for c in table.columns if _is_exact(c.type, text_is_exact=text_is_exact)},
         foldable=frozenset(c.key for c in table.columns if folds_texts and isinstance(c.type, sqlalchemy.String)),
         touched=frozenset(c.key for c in table.columns if c.onupdate is not None),
         counting=frozenset(c.key for c in table.columns if reads_rows(getattr(c.onupdate, "arg", None))),
@@ -287,11 +287,14 @@ def _constraints(table: Table, constraint_name: ConstraintName) -> dict[str, tup
 
 
 def _is_exact(kind: Any, *, text_is_exact: bool) -> bool:
-    """Whether two values of a type are the same in the database exactly where they are equal in Python.
+    """Whether two values of a type's own class are the same in the database exactly where they are equal in Python.
 
-    Numbers with a scale are rounded, CHAR is padded, a collation or a type of the user's own may do anything.
+    Numbers with a scale are rounded, CHAR is padded, a text may spell one UUID in several ways, a collation or a type
+    of the user's own may do anything.
     """
-    if isinstance(kind, (sqlalchemy.Integer, sqlalchemy.Uuid, sqlalchemy.Date, sqlalchemy.Boolean)):
+    if isinstance(kind, sqlalchemy.Uuid):
+        return bool(kind.as_uuid)
+    if isinstance(kind, (sqlalchemy.Integer, sqlalchemy.Date, sqlalchemy.Boolean)):
         return True
     is_plain_text = isinstance(kind, sqlalchemy.String) and kind.__visit_name__ not in {"CHAR", "NCHAR", "CITEXT"}
     return text_is_exact and is_plain_text and kind.collation is None

@@ -88,7 +88,8 @@ class FailingProxy:
         self._links: list[_Link] = []
         self._lock = threading.Lock()
         self.plan({})
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def plan(self, faults: Mapping[Place, Kind]) -> None:
         """Forget what has been, and fail at these places from now on."""
@@ -100,6 +101,9 @@ class FailingProxy:
             self.struck: list[Strike] = []
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would wait on, and the port stay open
+        self._accepting.join()
         self._listener.close()
         self.drop()
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from batchwrite.folding import folded
 
-KEYS = SimpleNamespace(exact=frozenset(), foldable=frozenset({"key"}))
+KEYS = SimpleNamespace(exact={}, foldable=frozenset({"key"}))
 
 
 def form_of(value):

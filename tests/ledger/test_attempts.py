@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from booked import ITEMS, assert_landed, counts, entries, ids, insert_row, write_one, writer
@@ -62,6 +62,8 @@ class Hole:
             pass
 
     def close(self):
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would wait on
         for each in self._sockets:
             each.close()
 
@@ -137,7 +139,7 @@ def test_a_chunk_in_time_is_left_alone(database, caplog):
     assert not any(getattr(record, "action", "") == "timeout" for record in caplog.records)
 
 
-@pytest.mark.parametrize("seconds", [0, -1])
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), 1e300, "5", True])
 def test_a_time_that_is_none_is_refused(sqlite_engine, seconds):
     with pytest.raises(ConfigurationError, match="chunk_timeout"):
         BatchWriter(sqlite_engine, chunk_timeout=seconds)
@@ -257,7 +259,10 @@ def test_a_wait_that_would_end_too_late_is_not_begun():
     assert len(calls) < 20
 
 
-@pytest.mark.parametrize("options", [{"total_seconds": 0}, {"total_seconds": -1}, {"attempts": 0}, {"first_wait": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"total_seconds": 0}, {"total_seconds": -1}, {"total_seconds": "x"}, {"attempts": 0}, {"first_wait": -1}],
+)
 def test_a_policy_that_makes_no_sense_is_refused(options):
     with pytest.raises(ConfigurationError):
         RetryPolicy(**options)
