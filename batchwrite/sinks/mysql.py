@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import numbers
 import weakref
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
@@ -375,11 +375,10 @@ def _strict_escape(raw: Any) -> Callable[..., Any]:
     parentheses of IN, so that a list of one number becomes that number. Encoders that somebody has added stay.
     """
     escape = raw.escape
-    if not hasattr(raw, "encoders"):  # aiomysql's takes none
+    if type(raw).__module__.startswith("aiomysql"):  # whose escape takes no encoders
         escape = partial(_escape, raw)
     # Texts do not need an encoder; what has none of its own gets that of texts.
-    added = getattr(raw, "encoders", _converters().encoders)
-    encoders = {**added, str: _encode_relative, Decimal: _encode_decimal, dict: _refuse}
+    encoders = {**raw.encoders, str: _encode_relative, Decimal: _encode_decimal, dict: _refuse}
 
     def strict_escape(value: Any, _mapping: Any = None) -> Any:
         return _refuse(value) if type(value) in _SEVERAL else escape(value, encoders)
@@ -391,12 +390,8 @@ def _escape(raw: Any, value: Any, encoders: Mapping[Any, Any]) -> Any:
     """What PyMySQL's `escape` does, for a connection of aiomysql's."""
     if isinstance(value, (str, bytes, bytearray)):
         return type(raw).escape(raw, bytes(value) if isinstance(value, bytearray) else value)
-    return _converters().escape_item(value, raw.charset, mapping=encoders)
-
-
-def _converters() -> Any:
-    """PyMySQL's, on which aiomysql stands."""
-    return importlib.import_module("pymysql.converters")
+    converters = import_module("pymysql.converters")  # on which aiomysql stands
+    return converters.escape_item(value, raw.charset, mapping=encoders)
 
 
 def _refuse(value: Any, _encoders: Any = None) -> NoReturn:

@@ -1,0 +1,197 @@
+"""`AsyncBatchWriter`: inputs, map functions, streams, batches, books, and what is refused."""
+
+import asyncio
+
+import pytest
+from awaited import async_engine_for, one_by_one
+from rows import ROWS, ids, write, write_later
+
+from batchwrite import (
+    BatchFailed,
+    ConfigurationError,
+    DeadLetters,
+    Ledger,
+    OutcomeStatus,
+    RetryPolicy,
+    SourceError,
+    Status,
+)
+from batchwrite.aio import AsyncBatchWriter
+
+ITEMS = [1, -2, None, "x", 5]
+
+
+def counts(result):
+    return (result.written, result.failed, result.skipped, result.unattempted, result.unknown)
+
+
+@pytest.mark.parametrize("map_item", [write, write_later])
+@pytest.mark.parametrize("source", [list, one_by_one], ids=["for", "async for"])
+def test_items_land_or_fail_as_they_do_without_a_loop(loop, aengine, prepared, source, map_item):
+    result = loop.run(AsyncBatchWriter(aengine, chunk_size=2).run(source(ITEMS), map_item))
+    assert (result.status, counts(result)) == (Status.PARTIAL_SUCCESS, (2, 2, 1, 0, 0))
+    assert [(failure.index, failure.item) for failure in result.failures] == [(1, -2), (3, "x")]
+    assert ids(prepared) == [1, 5]
+
+
+def test_a_stream_gives_outcomes_in_order(loop, aengine):
+    async def outcomes():
+        stream = AsyncBatchWriter(aengine, chunk_size=2).stream(one_by_one(ITEMS), write_later)
+        found = [(outcome.index, outcome.status) async for outcome in stream]
+        return found, stream.result
+
+    found, result = loop.run(outcomes())
+    written, failed = OutcomeStatus.WRITTEN, OutcomeStatus.FAILED
+    assert found == [(0, written), (1, failed), (2, OutcomeStatus.SKIPPED), (3, failed), (4, written)]
+    assert result.received == 5
+
+
+def test_a_stream_that_is_left_ends_its_run(loop, aengine, prepared):
+    async def first():
+        stream = AsyncBatchWriter(aengine, chunk_size=2).stream(one_by_one(range(10)), write)
+        async for outcome in stream:
+            await stream.aclose()
+            break
+        return outcome.index, stream.result
+
+    index, result = loop.run(first())
+    assert (index, result.abort.reason) == (0, "caller")
+    assert ids(prepared) == list(range(result.written))
+    assert result.written < 10
+
+
+def test_a_batch_is_fed_item_by_item(loop, aengine, prepared):
+    async def feed():
+        async with AsyncBatchWriter(aengine, chunk_size=2).collect() as batch:
+            for item in ITEMS:
+                async with batch.item(item) as out:
+                    await write_later(item, out)
+        return batch.result
+
+    assert counts(loop.run(feed())) == (2, 2, 1, 0, 0)
+    assert ids(prepared) == [1, 5]
+
+
+def test_a_batch_that_has_ended_early_takes_no_more(loop, aengine):
+    async def feed():
+        async with AsyncBatchWriter(aengine, chunk_size=1, on_failure="stop").collect() as batch:
+            for item in (1, -2, 3):
+                async with batch.item(item) as out:
+                    write(item, out)
+
+    with pytest.raises(BatchFailed):
+        loop.run(feed())
+
+
+def test_an_exception_in_the_block_of_a_batch_ends_it(loop, aengine, prepared):
+    async def feed():
+        async with AsyncBatchWriter(aengine, chunk_size=1).collect() as batch:
+            async with batch.item(1) as out:
+                write(1, out)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        loop.run(feed())
+    assert ids(prepared) == [1]
+
+
+def test_an_input_that_raises_ends_the_run_with_what_was_written(loop, aengine, prepared):
+    async def numbers():
+        for number in range(5):
+            yield number
+        raise OSError("gone")
+
+    with pytest.raises(SourceError) as caught:
+        loop.run(AsyncBatchWriter(aengine, chunk_size=2).run(numbers(), write))
+    assert caught.value.result.written == len(ids(prepared)) >= 4
+
+
+def test_books_are_kept_and_a_run_goes_on(loop, aengine, prepared):
+    ledger = Ledger()
+    ledger.create(prepared)
+    writer = AsyncBatchWriter(aengine, chunk_size=2, ledger=ledger, dead_letters=DeadLetters())
+
+    async def cut(at):
+        for number in range(1, 8):
+            if number == at:
+                raise OSError("the lights went out")
+            yield number if number != 3 else -3
+
+    with pytest.raises(SourceError):
+        loop.run(writer.run(cut(6), write, run_id="x"))
+    result = loop.run(writer.run(cut(None), write_later, run_id="x", replay_map=True))
+    assert (result.abort, result.resumed, result.written) == (None, 4, 3)
+    assert ids(prepared) == [1, 2, 4, 5, 6, 7]
+    again = loop.run(writer.retry("x", lambda number, out: out.insert(ROWS, {"id": 3, "n": 3})))
+    assert counts(again) == (1, 0, 0, 0, 0)
+    assert ids(prepared) == list(range(1, 8))
+
+
+def test_an_input_of_the_loops_that_seeks_is_asked_to(loop, aengine, prepared):
+    class Numbers:
+        asked: int | None = None
+
+        def __aiter__(self):
+            return one_by_one(range(10))
+
+        def from_item(self, index):
+            self.asked = index
+            return one_by_one(range(index, 10))
+
+    ledger, numbers = Ledger(), Numbers()
+    ledger.create(prepared)
+    writer = AsyncBatchWriter(aengine, chunk_size=4, ledger=ledger)
+    loop.run(writer.run(numbers, write, run_id="x"))
+    assert loop.run(writer.run(numbers, write, run_id="x")).resumed == 10
+    assert numbers.asked == 8
+
+
+def test_waiting_for_better_weather_leaves_the_loop_alone(loop, postgres):
+    policy = RetryPolicy(attempts=2, first_wait=1.0)
+    writer = AsyncBatchWriter(async_engine_for(postgres.sync_engine, connect_args={"port": 1}), retry=policy)
+
+    async def both():
+        task = asyncio.create_task(writer.run([1], write))
+        ticks = 0
+        while not task.done():
+            await asyncio.sleep(0.001)
+            ticks += 1
+        return task.result(), ticks
+
+    result, ticks = loop.run(both())
+    assert result.unattempted == 1
+    assert ticks > 10 * result.seconds
+
+
+def test_runs_side_by_side_do_not_get_into_each_others_way(loop, aengine, prepared):
+    async def all_of_them():
+        writer = AsyncBatchWriter(aengine, chunk_size=7, retry=RetryPolicy(attempts=50, first_wait=0.01))
+        runs = [writer.run(one_by_one(range(start, 200, 5)), write_later) for start in range(5)]
+        return await asyncio.gather(*runs)
+
+    assert [result.written for result in loop.run(all_of_them())] == [40] * 5
+    assert ids(prepared) == list(range(200))
+
+
+def test_a_writer_opens_and_closes_an_engine_of_its_own(loop, tmp_path):
+    async def make_and_write():
+        async with AsyncBatchWriter(f"sqlite:///{tmp_path / 'own.db'}") as writer:
+            return await writer.run([1], lambda number, out: out.insert(ROWS, {"id": number, "n": number}))
+
+    assert loop.run(make_and_write()).abort.reason == "fatal"  # there is no such table
+
+
+@pytest.mark.parametrize("items", [None, 5])
+def test_what_cannot_be_read_is_refused(loop, aengine, items):
+    with pytest.raises(ConfigurationError, match="items"):
+        loop.run(AsyncBatchWriter(aengine).run(items, write))
+
+
+def test_an_engine_that_blocks_is_refused(prepared):
+    with pytest.raises(ConfigurationError, match="AsyncEngine"):
+        AsyncBatchWriter(prepared)
+
+
+def test_a_map_that_cannot_be_called_is_refused(loop, aengine):
+    with pytest.raises(ConfigurationError, match="map"):
+        loop.run(AsyncBatchWriter(aengine).run([1], None))
