@@ -1,4 +1,4 @@
-"""What the tests of asyncio share: engines, and a face of `AsyncBatchWriter` that the tests of `BatchWriter` can use."""
+"""What the tests of asyncio share: engines, and a face of `AsyncBatchWriter` for the tests of `BatchWriter`."""
 
 import asyncio
 import weakref

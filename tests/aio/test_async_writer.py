@@ -49,10 +49,9 @@ def test_a_stream_gives_outcomes_in_order(loop, aengine):
 def test_a_stream_that_is_left_ends_its_run(loop, aengine, prepared):
     async def first():
         stream = AsyncBatchWriter(aengine, chunk_size=2).stream(one_by_one(range(10)), write)
-        async for outcome in stream:
-            await stream.aclose()
-            break
-        return outcome.index, stream.result
+        first_of_all = await anext(stream)
+        await stream.aclose()
+        return first_of_all.index, stream.result
 
     index, result = loop.run(first())
     assert (index, result.abort.reason) == (0, "caller")
