@@ -38,7 +38,7 @@ def compare(engine, created, data, *, deferred=False, sink=None):
         plant_seeds(engine, metadata, before)
         writer = BatchWriter(engine, chunk_size=chunk_size, workers=workers)
         if sink is not None:
-            writer._sink = sink(engine)
+            writer._runs._sink = sink(engine)
         stream = writer.stream(items, map_item)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bulk, "_FEWEST_FOR_COPY", fewest_for_copy)

@@ -43,7 +43,7 @@ def fast(engine):
 def generic(engine):
     """A writer that goes through SQLAlchemy alone."""
     writer = BatchWriter(engine, retry=AT_ONCE)
-    writer._sink = SqlSink(engine, PostgresqlRules())
+    writer._runs._sink = SqlSink(engine, PostgresqlRules())
     return writer
 
 

@@ -64,7 +64,7 @@ def test_a_connection_killed_inside_a_chunk_costs_nothing(postgres, killer, word
 def test_a_connection_killed_inside_a_chunk_of_the_generic_path_costs_nothing(postgres, killer, word):
     with on_statement(postgres, word, killer) as done:
         writer = BatchWriter(postgres, chunk_size=4, retry=AT_ONCE)
-        writer._sink = SqlSink(postgres, PostgresqlRules())
+        writer._runs._sink = SqlSink(postgres, PostgresqlRules())
         result = writer.run([1, -2, 3, 4, 5], write_one)
     accounted(result, postgres)
     assert (result.written, result.failed) == (4, 1)
