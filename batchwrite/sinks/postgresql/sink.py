@@ -20,6 +20,7 @@ from batchwrite.sinks.postgresql.bulk import BulkWriter, Copied, Executed
 from batchwrite.sinks.postgresql.catalog import look_up
 from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_of, refusals_of, statements_of
 from batchwrite.sinks.postgresql.layout import Group, Layout, lay_out
+from batchwrite.sinks.postgresql.order import is_bulk_first
 from batchwrite.sinks.postgresql.rules import PostgresqlRules
 from batchwrite.sinks.postgresql.tables import FastTable, table_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
@@ -202,12 +203,13 @@ class PostgresqlSink(SqlSink):
             )
             left = [writes for position, writes in enumerate(items) if position not in layout.refused]
             locks = list(bulk.locks(left))
+            suspects = self._suspects(items, layout)
             plan = FallbackPlan(
                 groups=layout.groups,
                 count=len(items),
                 left_out=frozenset(position + 1 for position in layout.refused),
-                suspects=frozenset(self._suspects(items, layout)),
-                is_bulk_first=_is_bulk_first(left, layout),
+                suspects=frozenset(suspects),
+                is_bulk_first=is_bulk_first(items, suspects, layout),
             )
         except NoFastPath as reason:
             self._give_back(connection)
@@ -376,22 +378,6 @@ def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
         return False  # one connection for everybody, or for each thread
     most = pool.size() + getattr(pool, "_max_overflow", 0)  # SQLAlchemy has no other name for it
     return not others or most < pool.size() or pool.checkedout() < most
-
-
-def _is_bulk_first(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
-    """Whether those that nothing speaks against may be written before the others: see `fallback`."""
-    for group in layout.groups:
-        server = group.table.server
-        is_plain = group.kind in {Kind.INSERT, Kind.INCREMENT} or (
-            group.kind is Kind.UPSERT and (not group.set_columns or group.replaces)
-        )
-        is_plain = is_plain and not (server.has_triggers or server.has_odd_uniqueness)
-        if not is_plain or not all(group.tells_apart(columns) for columns in server.unique):
-            return False
-    if len(layout.groups) == 1 and layout.groups[0].kind is Kind.INSERT:
-        return not layout.groups[0].table.info.is_self_referencing
-    segments = make_plan(items).segments
-    return len(segments) == 1 and not segments[0].probes and not segments[0].refusal
 
 
 def _execute(
