@@ -1,8 +1,8 @@
 """Faults of MariaDB and MySQL, by the number of the error.
 
 The drivers give a number and a text and nothing else: what kind of fault it is follows from the number alone; names of
-tables, columns and constraints can only be had from the text, which quotes rows as well and is never shown as it is
-but for numbers whose texts hold no row's values.
+tables, columns and constraints can only be had from the text, which quotes rows as well, and is shown only where it is
+one of the server's or the client's own that holds no row's values.
 
 Source: seen on MariaDB 10.11 through PyMySQL; otherwise the list of error codes in the manuals of MariaDB and of MySQL.
 """
@@ -13,40 +13,6 @@ import re
 
 from batchwrite.codes import MYSQL_NUMBERS
 from batchwrite.fault import Fault, FaultKind
-
-_WORDS = {
-    "1048": "a value is missing for a column that must have one",
-    "1364": "a value is missing for a column that must have one",
-    "1062": "a row with the same unique key exists",
-    "1169": "a row with the same unique key exists",
-    "1586": "a row with the same unique key exists",
-    "1859": "a row with the same unique key exists",
-    "1216": "a foreign key has no matching row",
-    "1452": "a foreign key has no matching row",
-    "1217": "a foreign key refers to the row",
-    "1451": "a foreign key refers to the row",
-    "3819": "a check constraint refused the row",
-    "4025": "a check constraint refused the row",
-    "1264": "a number is out of range for its column",
-    "1690": "a number is out of range for its column",
-    "1406": "a text is too long for its column",
-    "1265": "a value cannot be read as the column's type",
-    "1292": "a value cannot be read as the column's type",
-    "1366": "a value cannot be read as the column's type",
-    "1367": "a value cannot be read as the column's type",
-    "1300": "a text holds a character that the database's encoding cannot store",
-    "3988": "a text holds a character that the database's encoding cannot store",
-    "1242": "an expression gives more than one value",
-    "1365": "a division by zero",
-    "1369": "a view's WITH CHECK OPTION refused the row",
-    "1118": "a row is too large",
-    "1526": "the table has no partition for the row",
-    "1906": "a value is given for a column that the database generates",
-    "3105": "a value is given for a column that the database generates",
-    "1642": "a trigger or function refused the row",
-    "1643": "a trigger or function refused the row",
-    "1644": "a trigger or function refused the row",
-}
 
 # What people need to act on, and words cannot say: names of tables, columns, users, settings and servers. The texts are
 # the server's own or the client's where they look like that; a trigger can write anything under any number.
@@ -118,7 +84,7 @@ def fault_of_mysql(number: str, error: BaseException) -> Fault:
     return Fault(
         kind=kind,
         error_type=type(error).__name__,
-        message=_WORDS.get(number) or shown or meaning or _other_words(number, kind),
+        message=shown or meaning or _other_words(number, kind),
         sqlstate=number,
         table=table,
         column=column,

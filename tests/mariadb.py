@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Self
 
 import pymysql
+import server_watchdog
 import servers
-import watchdog
 from servers import PATIENCE_SECONDS, NoServerError, Offer, Sources, UnavailableError
 from sqlalchemy import URL, NullPool, create_engine, make_url
 
@@ -183,7 +183,7 @@ class LocalMariaDB:
             servers._end(process)
             raise UnavailableError(f"mariadbd did not start: {self.log_path.read_text(errors='replace')[-2000:]}")
         self._process = process
-        self._watchdog = watchdog.watch(process, self.directory, "TERM", "mariadbd.pid")
+        self._watchdog = server_watchdog.watch(process, self.directory, "TERM", "mariadbd.pid")
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> None:
         """Stops the server, by SIGKILL if asked to, and waits for its end; without effect on one that is stopped."""

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import watchdog
+import server_watchdog
 from sqlalchemy import URL, NullPool, create_engine, make_url
 
 URL_VARIABLE = "BATCHWRITE_TEST_PG_URL"
@@ -324,7 +324,7 @@ class LocalPostgres:
             else:
                 time.sleep(0.05)  # backends of a postmaster that was killed hold its shared memory until they notice
         assert self._process is not None
-        self._watchdog = watchdog.watch(self._process, self.directory, "INT", "postmaster.pid")
+        self._watchdog = server_watchdog.watch(self._process, self.directory, "INT", "postmaster.pid")
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stops the server and waits for its end; without effect on one that is stopped.

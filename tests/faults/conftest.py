@@ -57,6 +57,6 @@ def second(postgres):
 @pytest.fixture
 def seed():
     """A random number, which pytest shows where the test fails."""
-    chosen = random.randrange(2**32)
+    chosen = random.SystemRandom().randrange(2**32)
     print(f"seed {chosen}")  # noqa: T201 - so that it can be had again
     return chosen

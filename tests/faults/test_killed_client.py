@@ -82,10 +82,8 @@ def kill_until_it_ends(client, engine, ledger, settings, moments):
 
 
 @pytest.mark.parametrize(("fewest", "chunk_size"), [(40, 40), (10, 200)], ids=["postgresql", "sqlite"])
-def test_a_client_that_is_killed_and_started_again_writes_all_once(request, client, fewest, chunk_size):
+def test_a_client_that_is_killed_and_started_again_writes_all_once(request, client, fewest, chunk_size, seed):
     engine = request.getfixturevalue("postgres_engine" if fewest == 40 else "sqlite_engine")
-    seed = random.SystemRandom().randrange(10**9)
-    print(f"seed {seed}")  # noqa: T201 - pytest shows it where the test fails
     moments, ledger, kills, count = random.Random(seed), Ledger(), 0, 3_000
     items = list(stream(seed, count))
     rows, failed, skipped = modelled(items)

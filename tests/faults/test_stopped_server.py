@@ -47,9 +47,7 @@ class Stopper:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_server_that_is_stopped_again_and_again_costs_nothing(own_postgres, workers):
-    seed = random.SystemRandom().randrange(10**9)
-    print(f"seed {seed}")  # noqa: T201 - pytest shows it where the test fails
+def test_a_server_that_is_stopped_again_and_again_costs_nothing(own_postgres, workers, seed):
     engine, ledger = create_engine(own_postgres.url), Ledger()
     METADATA.create_all(engine)
     ledger.create(engine)
