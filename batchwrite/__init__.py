@@ -16,6 +16,15 @@ from batchwrite.errors import (
 )
 from batchwrite.faults import Fault, FaultKind
 from batchwrite.letters import DeadLetterFile, DeadLetters, Letter, ReadLetter
+from batchwrite.listeners import (
+    ChunkDetails,
+    FailureDetails,
+    FallbackDetails,
+    Listener,
+    LoggingListener,
+    RetryDetails,
+    SlowPathDetails,
+)
 from batchwrite.result import (
     Abort,
     BatchResult,
@@ -43,11 +52,14 @@ __all__ = [
     "BatchResult",
     "BatchWriteError",
     "BatchWriter",
+    "ChunkDetails",
     "Collector",
     "ConfigurationError",
     "DeadLetterFile",
     "DeadLetters",
+    "FailureDetails",
     "FailureReason",
+    "FallbackDetails",
     "Fault",
     "FaultKind",
     "IdempotencyKey",
@@ -58,11 +70,15 @@ __all__ = [
     "Ledger",
     "LedgerMismatch",
     "Letter",
+    "Listener",
+    "LoggingListener",
     "OutcomeStatus",
     "ReadLetter",
+    "RetryDetails",
     "RetryPolicy",
     "RunInterrupted",
     "SeekableSource",
+    "SlowPathDetails",
     "SourceError",
     "Stage",
     "Status",

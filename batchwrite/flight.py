@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchwrite.chunk import Chunk, ParkedItem
 from batchwrite.fault import FaultKind
+from batchwrite.listeners import FallbackDetails
 from batchwrite.result import ItemFailure, Stage
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from batchwrite.fault import Fault
     from batchwrite.ledger import BookRows
+    from batchwrite.listeners import Listeners
     from batchwrite.sink import PendingWrite
 
 _log = logging.getLogger("batchwrite")
@@ -38,9 +40,11 @@ class Flight:
         is_looked_up: Whether duplicates have been left out, as far as items have idempotency keys.
         losses: How often the connection was lost while it was written.
         cancellations: How often the server has cancelled a statement of it.
+        began: When it was handed over, on the clock that only goes up.
     """
 
     __slots__ = (
+        "began",
         "cancellations",
         "chunk",
         "has_lost_answer",
@@ -53,8 +57,9 @@ class Flight:
         "positions",
     )
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, chunk: Chunk, began: float) -> None:
         self.take(chunk)
+        self.began = began
         self.is_looked_up = not chunk.keys
         self.pending: PendingWrite | None = None
         self.is_behind = False
@@ -135,11 +140,21 @@ def undone(_refused: Sequence[tuple[int, Fault]]) -> Sequence[BookRows]:
     raise _Undone
 
 
-def note_fallback(chunk: Chunk, fault: Fault) -> None:
-    """Log that a chunk is written item by item."""
+def note_fallback(chunk: Chunk, fault: Fault, listeners: Listeners) -> None:
+    """Log, and tell, that a chunk is written item by item."""
     _log.info(
         "%s is written item by item: %s",
         chunk,
         fault.message,
         extra={"action": "fallback", "chunk": chunk.number, "sqlstate": fault.sqlstate, "table": fault.table},
     )
+    if listeners:
+        details = FallbackDetails(
+            run_id=listeners.run_id,
+            chunk=chunk.number,
+            items=len(chunk),
+            message=fault.message,
+            sqlstate=fault.sqlstate,
+            table=fault.table,
+        )
+        listeners.tell("on_fallback", details)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batchwrite.attendant import Attendant
 from batchwrite.chunk import Chunk, ParkedItem
-from batchwrite.fault import FaultKind, FlushFailed
+from batchwrite.fault import Fault, FaultKind, FlushFailed
 from batchwrite.flight import Flight, map_failures, parked_item, undone
 from batchwrite.landing import Landing
+from batchwrite.listeners import FailureDetails, RetryDetails
 from batchwrite.result import Abort
 from batchwrite.tally import ChunkReport, Tally
 
@@ -95,9 +97,18 @@ class Flusher:
         while self._reports:
             yield self._reports.popleft()
 
-    def leave(self, chunk: Chunk) -> None:
-        """Report a chunk that nobody will flush any more."""
-        self._reports.append(ChunkReport(chunk=chunk, failures={}, reached=0))
+    def leave(self, chunk: Chunk, seconds: float = 0.0) -> None:
+        """Report a chunk that nobody will flush any more, so many seconds after it was full."""
+        self._report(ChunkReport(chunk=chunk, failures={}, reached=0), seconds)
+
+    def _report(self, report: ChunkReport, seconds: float) -> None:
+        self._reports.append(report)
+        listeners = self._settings.listeners
+        if listeners:
+            listeners.tell("on_chunk", report.details(listeners.run_id, seconds))
+            for _, failure in sorted(report.failures.items()):
+                details = FailureDetails(run_id=listeners.run_id, chunk=report.chunk.number, failure=failure)
+                listeners.tell("on_failure", details)
 
     def park(self, parked: ParkedItem) -> None:
         """Put an item off to the end of the run."""
@@ -126,7 +137,7 @@ class Flusher:
             if self.abort is not None:
                 self.leave(chunk)
                 return
-            flight = Flight(chunk)
+            flight = Flight(chunk, time.monotonic())
             self._flights.append(flight)
             try:
                 while flight in self._flights and not (self._begin(flight) and self._settings.workers):
@@ -215,6 +226,7 @@ class Flusher:
                 lambda: self._landing.flush_once(flight),
                 lambda fault: self._landing.is_retriable(flight, fault),
                 sleep=self._settings.host.sleep,
+                on_retry=lambda fault, attempt, wait: self._tell_retry(flight, fault, attempt, wait),
             )
         except FlushFailed as error:
             # In doubt, the halves might be there already: only the books could tell.
@@ -228,9 +240,9 @@ class Flusher:
         self._flights.popleft()
         self.tally.count(report)
         self._has_landed = self._has_landed or (report.landed > 0 and not report.is_unknown)
-        self._reports.append(report)
+        self._report(report, time.monotonic() - flight.began)
         self._parked += [parked_item(report.chunk, position) for position in sorted(report.parked)]
-        self._tell(report)
+        self._keep_letters(report)
         self._apply_policy()
         if report.reached < len(report.chunk):  # by the books, of another start of the same run with smaller chunks
             self.stop("fatal", "the run is being written by somebody else at the same time, under the same run_id")
@@ -257,7 +269,8 @@ class Flusher:
         """Undo all that is on its way; it stays unattempted."""
         self._abandon_attempts()
         while self._flights:
-            self.leave(self._flights.popleft().chunk)
+            flight = self._flights.popleft()
+            self.leave(flight.chunk, time.monotonic() - flight.began)
 
     def _abandon_attempts(self) -> None:
         """Undo all attempts on their way: they may hold what the first chunk waits for."""
@@ -266,7 +279,21 @@ class Flusher:
                 flight.pending.abandon()
                 flight.pending = None
 
-    def _tell(self, report: ChunkReport) -> None:
+    def _tell_retry(self, flight: Flight, fault: Fault, attempt: int, wait: float) -> None:
+        listeners = self._settings.listeners
+        details = RetryDetails(
+            run_id=listeners.run_id,
+            chunk=flight.chunk.number,
+            items=len(flight.chunk),
+            attempt=attempt,
+            wait=wait,
+            kind=str(fault.kind),
+            message=fault.message,
+            sqlstate=fault.sqlstate,
+        )
+        listeners.tell("on_retry", details)
+
+    def _keep_letters(self, report: ChunkReport) -> None:
         try:
             if self._on_report is not None:
                 self._on_report(report)
@@ -286,7 +313,7 @@ class Flusher:
         )
         self._flights.popleft()
         for half in reversed(flight.chunk.halves()):
-            part = Flight(half)
+            part = Flight(half, flight.began)
             part.is_in_doubt = flight.is_in_doubt
             self._flights.appendleft(part)
 

@@ -154,12 +154,14 @@ class Landing:
                 raise
             if self._finds_duplicates(flight):
                 return self._written(flight)
-            note_fallback(chunk, error.fault)
+            note_fallback(chunk, error.fault, self._settings.listeners)
             has_fallen_back = True
             refused.clear()
             self._sink.write_each(flight.items, refuse, self._books_of(flight))
-        report = self._report(flight, refused.items())
-        return replace(report, fell_back=has_fallen_back or bool(refused))
+        if refused and not has_fallen_back:  # the sink has expected it
+            note_fallback(chunk, next(iter(refused.values())), self._settings.listeners)
+            has_fallen_back = True
+        return replace(self._report(flight, refused.items()), fell_back=has_fallen_back)
 
     def _report(self, flight: Flight, refused: Iterable[tuple[int, Fault]]) -> ChunkReport:
         """What is to be reported of a chunk once it is committed without the items refused."""

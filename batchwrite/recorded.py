@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 from batchwrite.write import Write
 
 if TYPE_CHECKING:
+    from batchwrite.table import TableInfo
     from batchwrite.write import AnyShape
 
 
@@ -98,6 +99,15 @@ class Recorded(Sequence[Sequence[Write]]):
     def only(self, places: Sequence[int]) -> Recorded:
         """The writes of some of the items."""
         return Recorded([self._shapes[place] for place in places], [self._recorded[place] for place in places])
+
+    @property
+    def tables(self) -> set[TableInfo]:
+        """The tables of all writes."""
+        tables = {shape.table for shape in set(self._shapes) if shape is not None}
+        for shape, recorded in zip(self._shapes, self._recorded, strict=True):
+            if shape is None:
+                tables.update(write.table for write in recorded)
+        return tables
 
     def as_rows(self) -> Rows | None:
         """All writes, where each item is one insert or one increment, and all are of one shape."""

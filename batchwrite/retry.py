@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +56,7 @@ class RetryPolicy:
         is_retriable: Callable[[Fault], bool] | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        on_retry: Callable[[Fault, int, float], object] | None = None,
     ) -> Result:
         """Call a function until it succeeds, or this policy gives up.
 
@@ -62,6 +64,7 @@ class RetryPolicy:
             attempt: Raises `FlushFailed` where it has not succeeded.
             is_retriable: Whether it may be called again after a fault; default `Fault.is_retriable`.
             sleep: Waits so many seconds.
+            on_retry: Called before a wait with the fault, the number of the attempt, from 1, and the seconds.
 
         Raises:
             FlushFailed: The last one.
@@ -81,9 +84,14 @@ class RetryPolicy:
                 raise failed.pop()
             return attempt()
 
-        return self._retrying(may_retry, sleep)(again)
+        return self._retrying(may_retry, sleep, partial(_note, on_retry))(again)
 
-    def _retrying(self, may_retry: Callable[[Fault], bool], sleep: Callable[[float], None]) -> tenacity.Retrying:
+    def _retrying(
+        self,
+        may_retry: Callable[[Fault], bool],
+        sleep: Callable[[float], None],
+        note: Callable[[tenacity.RetryCallState], None],
+    ) -> tenacity.Retrying:
         stop: Any = tenacity.stop_after_attempt(self.attempts)
         if self.total_seconds is not None:
             stop |= tenacity.stop_before_delay(self.total_seconds)
@@ -92,12 +100,12 @@ class RetryPolicy:
             stop=stop,
             wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, FlushFailed) and may_retry(error.fault)),
-            before_sleep=_note,
+            before_sleep=note,
             reraise=True,
         )
 
 
-def _note(state: tenacity.RetryCallState) -> None:
+def _note(on_retry: Callable[[Fault, int, float], object] | None, state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, FlushFailed):
         _log.warning(
@@ -106,3 +114,5 @@ def _note(state: tenacity.RetryCallState) -> None:
             state.attempt_number,
             extra={"action": "retry", "kind": str(error.fault.kind), "sqlstate": error.fault.sqlstate},
         )
+        if on_retry is not None:
+            on_retry(error.fault, state.attempt_number, state.upcoming_sleep)

@@ -124,11 +124,13 @@ class Runs:
 
     def _new(self, host: Host, bookkeeper: Bookkeeper | None, resumed: int = 0, *, of_letters: bool = False) -> Run:
         key, workers = self._settings.key, self._settings.workers if host.has_threads else 0
-        settings = replace(self._settings, host=host, workers=workers)
+        run_id = bookkeeper.run_id if bookkeeper else uuid4().hex
+        settings = replace(
+            self._settings, host=host, workers=workers, listeners=self._settings.listeners.of_run(run_id)
+        )
         if of_letters and key is not None:
             settings = replace(settings, key=lambda letter: key(letter.item) if letter.problem is None else None)
-        listener = self._books.listener(bookkeeper.run_id if bookkeeper else uuid4().hex)
-        return Run(self._sink, settings, time.monotonic, bookkeeper, resumed, listener)
+        return Run(self._sink, settings, time.monotonic, bookkeeper, resumed, self._books.listener(run_id))
 
     def _stopped(self, host: Host, error: FlushFailed) -> Run:
         """A run that writes nothing, because its books cannot be opened."""

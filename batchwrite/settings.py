@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batchwrite.chunk import ChunkLimits
 from batchwrite.errors import ConfigurationError
 from batchwrite.host import BLOCKING, Host
+from batchwrite.listeners import Listeners
 from batchwrite.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class RunSettings:
         defer_foreign_keys: Whether items that miss a row that they refer to are tried once more at the end.
         key: Gives the idempotency key of an item, or `None` for an item that has none.
         host: How those who run a run wait.
+        listeners: Told of what happens.
     """
 
     limits: ChunkLimits = field(default_factory=ChunkLimits)
@@ -84,6 +86,7 @@ class RunSettings:
     defer_foreign_keys: bool = False
     key: Callable[[Any], Any] | None = None
     host: Host = BLOCKING
+    listeners: Listeners = field(default_factory=Listeners)
 
     def __post_init__(self) -> None:
         if not isinstance(self.retry, RetryPolicy):

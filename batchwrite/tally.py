@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchwrite.chunk import Chunk, Skipped
+from batchwrite.listeners import ChunkDetails
 from batchwrite.result import Abort, BatchResult, FailureReason, ItemFailure, ItemOutcome, OutcomeStatus, Stage
 
 if TYPE_CHECKING:
@@ -56,6 +57,25 @@ class ChunkReport:
         return sum(
             position < self.reached and isinstance(verdict, Skipped)
             for position, verdict in self.chunk.verdicts.items()
+        )
+
+    def details(self, run_id: str, seconds: float) -> ChunkDetails:
+        """What listeners are told."""
+        landed, skipped = self.landed, self.skipped
+        return ChunkDetails(
+            run_id=run_id,
+            number=self.chunk.number,
+            first_index=self.chunk.index_of(0),
+            items=len(self.chunk),
+            written=0 if self.is_unknown else landed,
+            failed=len(self.failures),
+            skipped=skipped,
+            parked=len(self.parked),
+            unattempted=len(self.chunk) - self.reached,
+            unknown=landed if self.is_unknown else 0,
+            fell_back=self.fell_back,
+            seconds=seconds,
+            tables=tuple(sorted({table.name for table in self.chunk.writes.tables})),
         )
 
     def outcomes(self) -> Iterator[ItemOutcome]:

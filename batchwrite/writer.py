@@ -60,6 +60,7 @@ class BatchWriter(WriterBase[Engine | URL | str]):
         chunk_timeout: Longest time, in seconds, that one attempt to write a chunk may take, COMMIT included; then its
             connection is shut down, which is a lost one like any other. `None` for no such bound. For databases that
             are reached through a socket.
+        listeners: Told of chunks, failures, retries, fallbacks and slow paths; see `Listener`.
         classify: Called first with each exception of the driver; says by a `FaultKind` (or a whole `Fault`) what it
             means, or by `None` that the library is to say so.
         workers: Most chunks on their way, each on a connection of its own, while the next is collected. Chunks are

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from batchwrite.bookkeeping import Books, IdempotencyKey
 from batchwrite.chunk import ChunkLimits
 from batchwrite.errors import ConfigurationError
+from batchwrite.listeners import Listeners
 from batchwrite.retry import RetryPolicy
 from batchwrite.runs import Runs
 from batchwrite.settings import FailurePolicy, RunSettings
 from batchwrite.sinks.options import SinkOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from batchwrite.letters import DeadLetters
     from batchwrite.sinks.ledger import Ledger
@@ -47,6 +48,7 @@ class WriterBase(Generic[Database]):
         defer_foreign_keys: bool = False,
         chunk_timeout: float | None = None,
         classify: Classify | None = None,
+        listeners: Iterable[object] = (),
     ) -> None:
         if on_failure not in ("continue", "stop"):
             raise ConfigurationError('on_failure must be "continue" or "stop"')
@@ -63,10 +65,11 @@ class WriterBase(Generic[Database]):
             workers=workers,
             defer_foreign_keys=defer_foreign_keys,
             key=identity.of if identity else None,
+            listeners=Listeners.checked(listeners),
         )
         if not isinstance(defer_foreign_keys, bool):
             raise ConfigurationError("defer_foreign_keys must be True or False")
-        options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify)
+        options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify, listeners=self._settings.listeners)
         self._sink = self._sink_for(database, options)
         self._books = Books(self._sink, ledger, dead_letters, identity, self._settings.retry)
         self._runs = Runs(self._sink, self._settings, self._books)

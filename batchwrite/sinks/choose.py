@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from batchwrite.listeners import SlowPathDetails
 from batchwrite.sinks.dialects import DialectRules
 from batchwrite.sinks.sql import SqlSink
 
@@ -52,4 +53,6 @@ def _postgresql_sink(engine: Engine, *, owns_engine: bool, options: SinkOptions 
         reason,
         extra={"action": "slow_path"},
     )
+    if options is not None:
+        options.listeners.tell("on_slow_path", SlowPathDetails(table=None, reason=reason))
     return SqlSink(engine, PostgresqlRules(), owns_engine=owns_engine, options=options)

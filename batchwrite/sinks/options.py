@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from batchwrite.errors import ConfigurationError
 from batchwrite.faults import Fault, FaultKind
+from batchwrite.listeners import Listeners
 
 _log = logging.getLogger("batchwrite")
 
@@ -24,10 +25,12 @@ class SinkOptions:
         chunk_timeout: Longest time, in seconds above 0, that one attempt to write a chunk may take; `None` for no
             such bound.
         classify: The user's word on exceptions.
+        listeners: Told of slow paths.
     """
 
     chunk_timeout: float | None = None
     classify: Classify | None = None
+    listeners: Listeners = field(default_factory=Listeners)
 
     def __post_init__(self) -> None:
         seconds = self.chunk_timeout

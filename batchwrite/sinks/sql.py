@@ -82,7 +82,7 @@ class SqlSink(SqlCatalog):
             event.listen(engine, "connect", watch_new_connection, insert=True)
         self._deadlines: dict[Connection, Deadline] = {}
         self._secrets = secrets_in(engine.url)
-        self._statements = Statements(self._rules)
+        self._statements = Statements(self._rules, self._options.listeners)
         self.is_failing = False  # whether the last chunk held a bad item
         self._has_lost = False  # whether a connection was lost, so that others of the pool may be dead, too
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ClauseElement
 
 from batchwrite.errors import ItemRefused
+from batchwrite.listeners import SlowPathDetails
 from batchwrite.plan import sorted_by_key
 from batchwrite.sinks.positional import PositionalInserts
 from batchwrite.write import Kind, Write
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from batchwrite.listeners import Listeners
     from batchwrite.plan import Block, Probe, Step
     from batchwrite.sinks.dialects import DialectRules
     from batchwrite.table import TableInfo
@@ -71,10 +73,12 @@ class Statements:
 
     Args:
         rules: What the database does otherwise.
+        listeners: Told of slow paths.
     """
 
-    def __init__(self, rules: DialectRules) -> None:
+    def __init__(self, rules: DialectRules, listeners: Listeners) -> None:
         self._rules = rules
+        self._listeners = listeners
         self._guarded: dict[Table, frozenset[str]] = {}
         self._noted: set[tuple[str, str]] = set()
         # Statements by what they are made for: SQLAlchemy keeps what it has compiled with the statement object.
@@ -374,6 +378,7 @@ class Statements:
                 reason,
                 extra={"action": "slow_path", "table": table.name},
             )
+            self._listeners.tell("on_slow_path", SlowPathDetails(table=table.name, reason=reason))
 
 
 def _are_finite(values: Iterable[Any], types: frozenset[type]) -> bool:

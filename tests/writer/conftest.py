@@ -2,6 +2,7 @@
 
 import pytest
 from items import METADATA
+from sqlalchemy import NullPool, create_engine, text
 
 
 @pytest.fixture
@@ -14,3 +15,21 @@ def database(engine):
 def postgres(postgres_engine):
     METADATA.create_all(postgres_engine)
     return postgres_engine
+
+
+def kill_others(engine):
+    with engine.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+
+@pytest.fixture
+def killer(postgres):
+    """Kills all other connections to the database."""
+    other = create_engine(postgres.url, poolclass=NullPool)
+    yield lambda: kill_others(other)
+    other.dispose()

@@ -3,9 +3,7 @@
 import pytest
 from items import AT_ONCE, METADATA, accounted, counts, ids, on_statement, write_one
 from sqlalchemy import (
-    NullPool,
     create_engine,
-    text,
 )
 
 from batchwrite import (
@@ -19,24 +17,6 @@ from batchwrite.faults import FlushFailed
 from batchwrite.sinks.postgresql import bulk
 from batchwrite.sinks.postgresql.rules import PostgresqlRules
 from batchwrite.sinks.sql import SqlSink
-
-
-def kill_others(engine):
-    with engine.connect() as connection:
-        connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-        )
-
-
-@pytest.fixture
-def killer(postgres):
-    """Kills all other connections to the database."""
-    other = create_engine(postgres.url, poolclass=NullPool)
-    yield lambda: kill_others(other)
-    other.dispose()
 
 
 @pytest.mark.parametrize("items", [[1, 2, 3, 4], [1, -2, 3, -4]])
