@@ -4,13 +4,16 @@ import logging
 
 from batchwrite.batch import Batch, ItemStream
 from batchwrite.bookkeeping import IdempotencyKey
+from batchwrite.coalescer import Coalescer, SubmittedItem
 from batchwrite.collector import Collector
 from batchwrite.errors import (
     BatchFailed,
     BatchWriteError,
+    CoalescerClosed,
     ConfigurationError,
     ItemRefused,
     LedgerMismatch,
+    QueueFull,
     RunInterrupted,
     SourceError,
 )
@@ -53,6 +56,8 @@ __all__ = [
     "BatchWriteError",
     "BatchWriter",
     "ChunkDetails",
+    "Coalescer",
+    "CoalescerClosed",
     "Collector",
     "ConfigurationError",
     "DeadLetterFile",
@@ -73,6 +78,7 @@ __all__ = [
     "Listener",
     "LoggingListener",
     "OutcomeStatus",
+    "QueueFull",
     "ReadLetter",
     "RetryDetails",
     "RetryPolicy",
@@ -82,4 +88,5 @@ __all__ = [
     "SourceError",
     "Stage",
     "Status",
+    "SubmittedItem",
 ]

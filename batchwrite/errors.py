@@ -56,6 +56,17 @@ class ItemRefused(BatchWriteError):
         self.constraint = constraint
 
 
+class QueueFull(BatchWriteError):
+    """A coalescer holds as many items as it may, and was told not to wait, or had waited long enough.
+
+    The item was not accepted; nothing of it will be written.
+    """
+
+
+class CoalescerClosed(BatchWriteError):
+    """A coalescer takes no more items; the one that was submitted will not be written."""
+
+
 class _ErrorWithResult(BatchWriteError):
     """Raised when there is a result to look at."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from batchwrite.errors import ConfigurationError, RunInterrupted, SourceError
 
@@ -29,7 +29,12 @@ class MapFunction(Protocol[Item_contra]):
 
 
 # Looking after the chunks on their way takes some 10 us: nothing among so many items, and soon enough for the database.
-_ITEMS_BETWEEN_PAUSES = 250
+ITEMS_BETWEEN_PAUSES = 250
+
+
+def add_item(item: Any, out: Collector) -> None:
+    """The map function of items that are themselves what is to be written."""
+    out.add(item)
 
 
 class _SourceStopped(Exception):
@@ -116,7 +121,7 @@ def _settle(run: Run, interrupt: BaseException | None = None) -> KeyboardInterru
 def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[Chunk | None]:
     """Read and map items; the chunks to be flushed, each before more is read, and now and then a pause."""
     take_in = run.take_in
-    until_pause = _ITEMS_BETWEEN_PAUSES
+    until_pause = ITEMS_BETWEEN_PAUSES
     while run.abort is None:
         while until_pause:
             until_pause -= 1
@@ -134,7 +139,7 @@ def _chunks(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Ite
             if chunks:
                 break
         else:
-            until_pause = _ITEMS_BETWEEN_PAUSES
+            until_pause = ITEMS_BETWEEN_PAUSES
             run.host.breathe()
             if run.wants_attention:
                 yield None

@@ -55,6 +55,17 @@ class Runs:
         except FlushFailed as error:
             return self._stopped(host, error)
 
+    def shared(self, host: Host) -> Run:
+        """A run for many callers, each of whom is told of his own items: it keeps no failures.
+
+        Raises:
+            ConfigurationError: The ledger's tables are not there.
+        """
+        try:
+            return self._new(host, self._bookkeeper(None, host), keep_failures=0)
+        except FlushFailed as error:
+            return self._stopped(host, error)
+
     def of_items(
         self,
         items: Iterable[Item],
@@ -122,12 +133,22 @@ class Runs:
             run = self._stopped(host, error)
         return run, (read(letter) for letter in letters if read), map_letter
 
-    def _new(self, host: Host, bookkeeper: Bookkeeper | None, resumed: int = 0, *, of_letters: bool = False) -> Run:
+    def _new(
+        self,
+        host: Host,
+        bookkeeper: Bookkeeper | None,
+        resumed: int = 0,
+        *,
+        of_letters: bool = False,
+        keep_failures: int | None = None,
+    ) -> Run:
         key, workers = self._settings.key, self._settings.workers if host.has_threads else 0
         run_id = bookkeeper.run_id if bookkeeper else uuid4().hex
         settings = replace(
             self._settings, host=host, workers=workers, listeners=self._settings.listeners.of_run(run_id)
         )
+        if keep_failures is not None:
+            settings = replace(settings, keep_failures=keep_failures)
         if of_letters and key is not None:
             settings = replace(settings, key=lambda letter: key(letter.item) if letter.problem is None else None)
         return Run(self._sink, settings, time.monotonic, bookkeeper, resumed, self._books.listener(run_id))

@@ -16,6 +16,8 @@ from batchwrite.sinks.options import SinkOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from batchwrite.engine import Run
+    from batchwrite.host import Host
     from batchwrite.letters import DeadLetters
     from batchwrite.sinks.ledger import Ledger
     from batchwrite.sinks.options import Classify
@@ -73,6 +75,37 @@ class WriterBase(Generic[Database]):
         self._sink = self._sink_for(database, options)
         self._books = Books(self._sink, ledger, dead_letters, identity, self._settings.retry)
         self._runs = Runs(self._sink, self._settings, self._books)
+
+    def shared_run(self, host: Host) -> Run:
+        """A run for many callers; for coalescers.
+
+        Args:
+            host: How those who run it wait.
+
+        Raises:
+            ConfigurationError: The ledger's tables are not there.
+        """
+        return self._runs.shared(host)
+
+    def check_shareable(self, *, by_thread: bool) -> None:
+        """Make sure that runs of this writer can serve many callers, one after the other.
+
+        Args:
+            by_thread: Whether a thread of its own is to write.
+
+        Raises:
+            ConfigurationError: They cannot: one caller's failures would end the run of another.
+        """
+        policy = self._settings.policy
+        if policy.most is not None or policy.ratio is not None:
+            text = "callers of a coalescer do not answer for each other: leave out on_failure, max_failures and"
+            raise ConfigurationError(f"{text} max_failure_ratio")
+        if self._settings.defer_foreign_keys:
+            text = "a coalescer answers each caller at once, and puts no item off: leave out defer_foreign_keys"
+            raise ConfigurationError(text)
+        if by_thread and self._sink.is_bound_to_threads:
+            text = "the engine gives each thread a database of its own (SQLite in memory): another would be written to"
+            raise ConfigurationError(text)
 
     def _sink_for(self, database: Database, options: SinkOptions) -> SqlSink:
         """The sink for what the caller has given.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import SingletonThreadPool
 
 from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_in
@@ -86,6 +87,11 @@ class SqlSink(SqlCatalog):
         self.is_failing = False  # whether the last chunk held a bad item
         self._has_lost = False  # whether a connection was lost, so that others of the pool may be dead, too
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected
+
+    @property
+    def is_bound_to_threads(self) -> bool:
+        """Whether another thread would see another database."""
+        return isinstance(self._engine.pool, SingletonThreadPool)
 
     def close(self) -> None:
         """Dispose of the engine, if it is the sink's own."""

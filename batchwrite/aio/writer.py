@@ -5,21 +5,20 @@ Needs the extra `async`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
+from batchwrite.aio.guard import Guard
 from batchwrite.batch import Batch
 from batchwrite.database import keep_foreign_keys, made_of
-from batchwrite.errors import ConfigurationError, RunInterrupted
+from batchwrite.errors import ConfigurationError
 from batchwrite.feeding import reports_of
-from batchwrite.host import Host
 from batchwrite.sinks.choose import sink_for
 from batchwrite.writer_base import WriterBase
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batchwrite.collector import Collector
-    from batchwrite.engine import Run
     from batchwrite.result import BatchResult, ItemOutcome
     from batchwrite.sinks.options import SinkOptions
     from batchwrite.sinks.sql import SqlSink
@@ -44,7 +42,6 @@ _DRIVERS = {
 
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
-Value = TypeVar("Value")
 
 
 class AsyncMapFunction(Protocol[Item_contra]):
@@ -54,125 +51,10 @@ class AsyncMapFunction(Protocol[Item_contra]):
         """Record the item's writes on `out`; an exception makes the item a failure of stage `map`."""
 
 
-class RunCancelled(asyncio.CancelledError):
-    """The task that waited for a run was cancelled; an `asyncio.CancelledError`, so that it ends the task.
-
-    Attributes:
-        result: What was written before; items received but not yet flushed are counted as unattempted.
-    """
-
-    def __init__(self, message: str, *, result: BatchResult) -> None:
-        super().__init__(message)
-        self.result = result
-
-
-class _Cancelled(KeyboardInterrupt):
-    """Whoever waits has been cancelled: to the run, what a Ctrl-C is."""
-
-
-class _Guard:
-    """Runs plain code in a task of its own, so that a cancellation of who waits can be held back.
-
-    While a chunk is flushed the first one waits for the end of it; a second one comes through at once.
-
-    Attributes:
-        asked: How often who waits was cancelled.
-        guarded: The run.
-        host: How the run waits.
-    """
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.guarded: Run | None = None
-        self._is_deferring = False
-        self.host = Host(deferred=self._deferred, sleep=_sleep, breathe=self._breathe, has_threads=False)
-
-    async def run(self, function: Callable[..., Value], *arguments: object) -> Value:
-        """What a function gives that awaits by `await_only`; raises what it raises.
-
-        Raises:
-            RunCancelled: Whoever waits was cancelled.
-        """
-        try:
-            value = await self._outcome(function, arguments)
-        except RunInterrupted as error:
-            if self.asked:
-                raise RunCancelled(str(error), result=error.result) from None
-            raise
-        except asyncio.CancelledError:
-            if self.asked and self.guarded is not None:
-                raise RunCancelled("the task was cancelled", result=self.guarded.result()) from None
-            raise
-        if self.asked and self.guarded is not None:
-            raise RunCancelled("the task was cancelled", result=self.guarded.result())
-        return value
-
-    async def _outcome(self, function: Callable[..., Value], arguments: Iterable[object]) -> Value:
-        task = asyncio.create_task(_outcome_of(function, arguments))
-        while True:
-            try:
-                value, error = await asyncio.shield(task)
-                break
-            except asyncio.CancelledError:
-                if task.done():
-                    raise
-                self.asked += 1
-                if self.asked > 1 or not self._is_deferring:
-                    task.cancel()
-        if error is not None:
-            raise error
-        outcome: Value = value
-        return outcome
-
-    @contextmanager
-    def _deferred(self) -> Iterator[None]:
-        before, self._is_deferring = self._is_deferring, True
-        try:
-            yield
-        finally:
-            self._is_deferring = before
-        if self.asked and not before:
-            raise _Cancelled
-
-    def result(self) -> BatchResult:
-        """The run's result so far."""
-        if self.guarded is None:
-            raise ConfigurationError("there is no result yet: nothing has been read")
-        return self.guarded.result()
-
-    def _breathe(self) -> None:
-        self.wait_for(asyncio.sleep(0))
-
-    def wait_for(self, awaitable: Any) -> Any:
-        """What an awaitable gives.
-
-        Raises:
-            _Cancelled: Whoever waits was cancelled meanwhile.
-        """
-        try:
-            return await_only(awaitable)
-        except asyncio.CancelledError:
-            if self.asked:
-                raise _Cancelled from None
-            raise
-
-
-async def _outcome_of(function: Callable[..., Value], arguments: Iterable[object]) -> tuple[Any, BaseException | None]:
-    """What a function gives or, of what must not end the event loop, raises."""
-    try:
-        return await greenlet_spawn(function, *arguments), None
-    except KeyboardInterrupt as error:
-        return None, error
-
-
-def _sleep(seconds: float) -> None:
-    await_only(asyncio.sleep(seconds))
-
-
 class _Input(Generic[Item]):
     """An input of an event loop's, as an iterable."""
 
-    def __init__(self, items: AsyncIterable[Item], guard: _Guard) -> None:
+    def __init__(self, items: AsyncIterable[Item], guard: Guard) -> None:
         self._items, self._guard = items, guard
 
     def __iter__(self) -> Iterator[Item]:
@@ -192,13 +74,14 @@ class _SeekableInput(_Input[Item]):
         return _as_iterable(source.from_item(index), self._guard)
 
 
-def _as_iterable(items: AsyncIterable[Item] | Iterable[Item], guard: _Guard) -> Iterable[Item]:
+def _as_iterable(items: AsyncIterable[Item] | Iterable[Item], guard: Guard) -> Iterable[Item]:
     if not isinstance(items, AsyncIterable):
         return items
     return _SeekableInput(items, guard) if hasattr(items, "from_item") else _Input(items, guard)
 
 
-def _as_map(map_item: AsyncMapFunction[Item], guard: _Guard) -> Callable[[Item, Collector], object]:
+def as_map(map_item: AsyncMapFunction[Item], guard: Guard) -> Callable[[Item, Collector], object]:
+    """A map function that waits for what another gives, where that is to be awaited."""
     if not callable(map_item):
         raise ConfigurationError("map must be a function of an item and a collector")
 
@@ -213,7 +96,7 @@ def _as_map(map_item: AsyncMapFunction[Item], guard: _Guard) -> Callable[[Item, 
 class AsyncItemStream:
     """The outcomes of a run, in input order, for `async for`; what `AsyncBatchWriter.stream` returns."""
 
-    def __init__(self, guard: _Guard, begin: Callable[[], Iterator[ChunkReport]]) -> None:
+    def __init__(self, guard: Guard, begin: Callable[[], Iterator[ChunkReport]]) -> None:
         self._guard = guard
         self._outcomes = self._read(begin)
 
@@ -250,7 +133,7 @@ class AsyncItemStream:
 class AsyncBatch:
     """A run fed item by item; what `AsyncBatchWriter.collect` gives."""
 
-    def __init__(self, guard: _Guard, batch: Batch) -> None:
+    def __init__(self, guard: Guard, batch: Batch) -> None:
         self._guard, self._batch = guard, batch
 
     @property
@@ -326,7 +209,7 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
             SourceError: As `BatchWriter.run`.
             RunCancelled: The task was cancelled; what its `result` counts as written is committed.
         """
-        guard = _Guard()
+        guard = Guard()
 
         def run_all() -> BatchResult:
             for _ in self._reports(guard, items, map, run_id, replay_map=replay_map):
@@ -337,14 +220,14 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
 
     def _reports(
         self,
-        guard: _Guard,
+        guard: Guard,
         items: AsyncIterable[Item] | Iterable[Item],
         map_item: AsyncMapFunction[Item],
         run_id: str | None,
         *,
         replay_map: bool,
     ) -> Iterator[ChunkReport]:
-        mapped = _as_map(map_item, guard)
+        mapped = as_map(map_item, guard)
         source = _as_iterable(items, guard)
         guard.guarded, left = self._runs.of_items(source, mapped, run_id, replay_map=replay_map, host=guard.host)
         return reports_of(guard.guarded, left, mapped)
@@ -366,13 +249,13 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
             run_id: As for `run`.
             replay_map: As for `run`.
         """
-        guard = _Guard()
+        guard = Guard()
         return AsyncItemStream(guard, lambda: self._reports(guard, items, map, run_id, replay_map=replay_map))
 
     @asynccontextmanager
     async def collect(self) -> AsyncIterator[AsyncBatch]:
         """A batch to feed item by item: `async with writer.collect() as batch`; as `BatchWriter.collect`."""
-        guard = _Guard()
+        guard = Guard()
         guard.guarded = await guard.run(self._runs.collected, guard.host)
         batch = Batch(guard.guarded)
         await guard.run(batch.__enter__)
@@ -390,10 +273,10 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
             run_id: The run that they failed in.
             map: As for `run`.
         """
-        guard = _Guard()
+        guard = Guard()
 
         def run_all() -> BatchResult:
-            guard.guarded, letters, map_letter = self._runs.of_letters(run_id, _as_map(map, guard), guard.host)
+            guard.guarded, letters, map_letter = self._runs.of_letters(run_id, as_map(map, guard), guard.host)
             for _ in reports_of(guard.guarded, letters, map_letter):
                 pass
             return guard.result()
