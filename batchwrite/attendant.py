@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextvars import copy_context
 from typing import Protocol
 
 # Long beside the moments between two looks of a busy loop, short beside what anybody who waits for a lock notices.
@@ -46,7 +47,9 @@ class Attendant:
     def call(self) -> None:
         """Say that there is something to look after."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._attend, name="batchwrite-attendant", daemon=True)
+            # In the caller's context: listeners may ask it, say, for the span that is current.
+            run = copy_context().run
+            self._thread = threading.Thread(target=run, args=(self._attend,), name="batchwrite-attendant", daemon=True)
             self._thread.start()
         self._is_wanted.set()
 
