@@ -87,9 +87,9 @@ class Pace:
         """Until when to wait, at most."""
         return submitted + self._max_delay
 
-    def note(self, served: int, waiting: int) -> None:
-        """Remember a batch, and how many were waiting when it had been written."""
-        self._expected = max(1, served + waiting)
+    def note(self, present: int) -> None:
+        """Remember how many are about to be answered, or were waiting behind those."""
+        self._expected = max(1, present)
 
 
 class Coalescing:
@@ -136,13 +136,10 @@ class Coalescing:
         self.gathered.append(first)
         try:
             run = self._run = self._run or self._begin()
-            chunks = self._gather(run)
-            served = len(self.gathered)
-            with run.host.deferred():
-                for chunk in chunks:
-                    if run.abort is None:
-                        run.flush(chunk)
-                run.settle()
+            chunks = run.take_in(first.item, self._map_item)
+            while self.gathered:
+                self._write(run, chunks or self._gather(run))
+                chunks = []
         except Exception as error:  # noqa: BLE001 - it is the callers', each of whom waits for an answer
             self._fail_all(error)
         except BaseException:
@@ -150,30 +147,37 @@ class Coalescing:
                 self._run.stop("interrupted", INTERRUPTED)
                 self._end_run(self._run)
             while self.gathered:  # the one that was being mapped
-                self._answer(self.gathered.popleft(), None)
+                submission = self.gathered.popleft()
+                self._answer(submission, _unattempted(submission, INTERRUPTED))
             raise
-        else:
-            self._pace.note(served, self._inbox.waiting)  # before those who are answered now come back
-            if run.abort is not None:
-                self._end_run(run)
-            self._answer_all(run)
 
     def _gather(self, run: Run) -> list[Chunk]:
-        """Map items until they are enough, or a chunk is full; the chunks to be flushed."""
-        submission = self.gathered[0]
-        deadline = self._pace.deadline(submission.submitted)
-        chunks = run.take_in(submission.item, self._map_item)
+        """Map more items until they are enough, or a chunk is full; the chunks to be flushed."""
+        deadline = self._pace.deadline(self.gathered[0].submitted)
+        chunks: list[Chunk] = []
         while not chunks:
             is_enough = self._pace.is_enough(len(self.gathered))
             taken = self._inbox.take(0.0 if is_enough else deadline)
             if taken is None:
-                break
+                return run.rest()
             if taken.begin():
                 self.gathered.append(taken)
                 chunks = run.take_in(taken.item, self._map_item)
                 if len(self.gathered) % ITEMS_BETWEEN_PAUSES == 0:
                     run.host.breathe()
-        return chunks + run.rest()
+        return chunks
+
+    def _write(self, run: Run, chunks: list[Chunk]) -> None:
+        """Flush chunks, and answer those whose items are in them; all, where the run has to stop."""
+        with run.host.deferred():
+            for chunk in chunks:
+                if run.abort is None:
+                    run.flush(chunk)
+            run.settle()
+        self._pace.note(len(self.gathered) + self._inbox.waiting)  # before those who are answered now come back
+        if run.abort is not None:
+            self._end_run(run)
+        self._answer_all(run)
 
     def _end_run(self, run: Run) -> None:
         """End a run that has had to stop; the next batch begins another."""
@@ -198,8 +202,7 @@ class Coalescing:
                 is_undone = outcome.status in _UNDONE
                 self._answer(self.gathered.popleft(), replace(outcome, reason=why) if is_undone else outcome)
 
-    def _answer(self, submission: Submission, outcome: ItemOutcome | None) -> None:
-        outcome = outcome or _unattempted(submission, INTERRUPTED)
+    def _answer(self, submission: Submission, outcome: ItemOutcome) -> None:
         self.undone += outcome.status in _UNDONE
         submission.answer(outcome)
 
