@@ -59,6 +59,9 @@ def made_of(url: URL | str, create: Callable[..., Made], drivers: Mapping[str, s
         extra = extra or _EXTRAS.get(parsed.get_backend_name())
         hint = f"; install batchwrite[{extra}]" if extra else ""
         raise ConfigurationError(f"no driver for {parsed.drivername} can be loaded{hint}") from None
+    except sqlalchemy_errors.InvalidRequestError:
+        text = f"{parsed.drivername} cannot be awaited: name a driver for asyncio in the URL, or none"
+        raise ConfigurationError(text) from None
     except (sqlalchemy_errors.ArgumentError, ValueError, TypeError, AttributeError):
         # The parser's own text may quote the URL, and with it the password.
         form = "dialect://user:password@host:port/database, with @, : and / of a password written %40, %3A and %2F"

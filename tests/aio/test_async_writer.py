@@ -194,3 +194,10 @@ def test_an_engine_that_blocks_is_refused(prepared):
 def test_a_map_that_cannot_be_called_is_refused(loop, aengine):
     with pytest.raises(ConfigurationError, match="map"):
         loop.run(AsyncBatchWriter(aengine).run([1], None))
+
+
+@pytest.mark.parametrize("url", ["mysql+pymysql://somebody:secret@host/name", "sqlite+pysqlite:///secret"])
+def test_a_driver_that_cannot_be_awaited_is_refused(url):
+    with pytest.raises(ConfigurationError, match=r"cannot be awaited") as caught:
+        AsyncBatchWriter(url)
+    assert "secret" not in str(caught.value)
