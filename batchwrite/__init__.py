@@ -3,6 +3,7 @@
 import logging
 
 from batchwrite.batch import Batch, ItemStream
+from batchwrite.batched import batched
 from batchwrite.bookkeeping import IdempotencyKey
 from batchwrite.coalescer import Coalescer, SubmittedItem
 from batchwrite.collector import Collector
@@ -41,6 +42,8 @@ from batchwrite.result import (
 from batchwrite.resume import SeekableSource
 from batchwrite.retry import RetryPolicy
 from batchwrite.sinks.ledger import Ledger
+from batchwrite.sinks.repository import Repository
+from batchwrite.sinks.told import PartialFailure
 from batchwrite.writer import BatchWriter
 
 # A library does not write to stderr of its own accord: its log goes where the program sends it.
@@ -78,8 +81,10 @@ __all__ = [
     "Listener",
     "LoggingListener",
     "OutcomeStatus",
+    "PartialFailure",
     "QueueFull",
     "ReadLetter",
+    "Repository",
     "RetryDetails",
     "RetryPolicy",
     "RunInterrupted",
@@ -89,4 +94,5 @@ __all__ = [
     "Stage",
     "Status",
     "SubmittedItem",
+    "batched",
 ]

@@ -69,7 +69,7 @@ class Books:
     """The books of one writer.
 
     Args:
-        sink: Where they are written, with the chunks.
+        sink: Where they are written, with the chunks; nothing where chunks are no transactions.
         ledger: Their tables, if they have any.
         dead_letters: What keeps failed items, if something does.
         key: The items' idempotency keys, if they have any.
@@ -81,7 +81,7 @@ class Books:
 
     def __init__(
         self,
-        sink: SqlSink,
+        sink: SqlSink | None,
         ledger: Ledger | None,
         dead_letters: DeadLetters | None,
         key: IdempotencyKey | None,
@@ -93,9 +93,11 @@ class Books:
             raise ConfigurationError(f"dead_letters must be DeadLetters, not a {type(dead_letters).__name__}")
         if ledger is None and dead_letters is not None and not isinstance(dead_letters, DeadLetterFile):
             raise ConfigurationError("DeadLetters are kept in a table of the ledger: give one, or a DeadLetterFile")
+        if ledger is not None and sink is None:
+            raise ConfigurationError("a ledger is committed with the rows that it tells of, which no repository can do")
         if ledger is None and key is not None:
             raise ConfigurationError("idempotency keys are kept in the ledger: key= needs one")
-        self._sink = sink
+        self._sink: Any = sink  # needed for a ledger alone
         self._ledger = ledger
         self._key = key
         self._retry = retry

@@ -147,7 +147,9 @@ class Landing:
         has_fallen_back = False
         try:
             if not self._finish_attempt(flight, refuse) and (flight.items or self._bookkeeper is not None):
-                self._sink.write(flight.items, self._books_of(flight))
+                for number, fault in self._sink.write(flight.items, self._books_of(flight)):
+                    refuse(number, fault)
+                return self._report(flight, refused.items())
         except FlushFailed as error:
             self._abandon_attempts()
             if error.fault.kind is not FaultKind.ITEM:

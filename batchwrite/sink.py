@@ -87,12 +87,15 @@ class Sink(Catalog, Protocol):
             The attempt, or `None` where they must be written at once, or not before `others` have ended.
         """
 
-    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> None:
-        """Write all items or none.
+    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> Sequence[tuple[int, Fault]]:
+        """Write all items or none, or all but those that the target itself says it has refused.
 
         Args:
             items: The items; where there are books, possibly none.
             books: Gives what is to be committed with them.
+
+        Returns:
+            Positions of those refused, in order, and why; mostly none.
 
         Raises:
             FlushFailed: With a fault of kind `item` where writing them one by one will tell which is at fault.

@@ -10,8 +10,9 @@ from sqlalchemy.engine import URL
 from batchwrite.batch import Batch, ItemStream
 from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
-from batchwrite.feeding import reports_of
+from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
+from batchwrite.sinks.repository import Repository, RepositorySink
 from batchwrite.writer_base import WriterBase
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
     from batchwrite.feeding import MapFunction
     from batchwrite.result import BatchResult
+    from batchwrite.sinks.choose import AnySink
     from batchwrite.sinks.options import SinkOptions
-    from batchwrite.sinks.sql import SqlSink
 
 Item = TypeVar("Item")
 
 
-class BatchWriter(WriterBase[Engine | URL | str]):
+class BatchWriter(WriterBase[Engine | URL | str | Repository]):
     """Writes items in bulk, and by themselves where a bulk write fails, and says what became of each.
 
     Items are mapped to writes one after the other, gathered into chunks, and each chunk is written in one
@@ -35,7 +36,7 @@ class BatchWriter(WriterBase[Engine | URL | str]):
 
     Args:
         database: A SQLAlchemy `Engine`, or a database URL, for which the writer opens (and `close` disposes of) an
-            engine of its own, SQLite with foreign keys enforced.
+            engine of its own, SQLite with foreign keys enforced; or a `Repository` (see `for_repository`).
         chunk_size: Most items of a chunk, at least 1.
         chunk_rows: Most writes of a chunk, at least 1; exceeded only by a single item that is larger.
         chunk_bytes: Most bytes of a chunk, estimated, at least 1; exceeded only by a single item that is larger.
@@ -86,7 +87,7 @@ class BatchWriter(WriterBase[Engine | URL | str]):
     def run(
         self,
         items: Iterable[Item],
-        map: MapFunction[Item],  # noqa: A002
+        map: MapFunction[Item] = add_item,  # noqa: A002
         /,
         *,
         run_id: str | None = None,
@@ -96,7 +97,8 @@ class BatchWriter(WriterBase[Engine | URL | str]):
 
         Args:
             items: The input; read once, item by item, no further ahead than a chunk beside those on their way.
-            map: Called with each item and the collector to record its writes on.
+            map: Called with each item and the collector to record its writes on; default `Collector.add`, for items
+                that are ORM instances, or a repository's entities.
             run_id: Names the run in the ledger, at most 200 characters. A run that is started again under its name,
                 with the same input, goes on behind the last chunk that it has committed: the input is read forward
                 to there, or asked to seek where it is a `SeekableSource`. Default a name of its own.
@@ -121,7 +123,7 @@ class BatchWriter(WriterBase[Engine | URL | str]):
     def stream(
         self,
         items: Iterable[Item],
-        map: MapFunction[Item],  # noqa: A002
+        map: MapFunction[Item] = add_item,  # noqa: A002
         /,
         *,
         run_id: str | None = None,
@@ -134,7 +136,7 @@ class BatchWriter(WriterBase[Engine | URL | str]):
 
         Args:
             items: The input; read once.
-            map: Called with each item and the collector to record its writes on.
+            map: As for `run`.
             run_id: As for `run`; there is no outcome for items that earlier starts have decided.
             replay_map: As for `run`.
 
@@ -173,7 +175,9 @@ class BatchWriter(WriterBase[Engine | URL | str]):
             pass
         return run.result()
 
-    def _sink_for(self, database: Engine | URL | str, options: SinkOptions) -> SqlSink:
+    def _sink_for(self, database: Engine | URL | str | Repository, options: SinkOptions) -> AnySink:
+        if isinstance(database, Repository):
+            return RepositorySink(database, options)
         if isinstance(database, Engine):
             return sink_for(database, options=options)
         if isinstance(database, (str, URL)):

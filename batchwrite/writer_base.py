@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from batchwrite.bookkeeping import Books, IdempotencyKey
 from batchwrite.chunk import ChunkLimits
@@ -12,16 +13,19 @@ from batchwrite.retry import RetryPolicy
 from batchwrite.runs import Runs
 from batchwrite.settings import FailurePolicy, RunSettings
 from batchwrite.sinks.options import SinkOptions
+from batchwrite.sinks.repository import Repository
+from batchwrite.sinks.sql import SqlSink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Self
 
     from batchwrite.engine import Run
     from batchwrite.host import Host
     from batchwrite.letters import DeadLetters
+    from batchwrite.sinks.choose import AnySink
     from batchwrite.sinks.ledger import Ledger
     from batchwrite.sinks.options import Classify
-    from batchwrite.sinks.sql import SqlSink
 
 
 Database = TypeVar("Database")
@@ -71,10 +75,55 @@ class WriterBase(Generic[Database]):
         )
         if not isinstance(defer_foreign_keys, bool):
             raise ConfigurationError("defer_foreign_keys must be True or False")
+        if isinstance(database, Repository):
+            self._settings = _of_a_repository(self._settings)
         options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify, listeners=self._settings.listeners)
         self._sink = self._sink_for(database, options)
-        self._books = Books(self._sink, ledger, dead_letters, identity, self._settings.retry)
+        self._books = Books(
+            self._sink if isinstance(self._sink, SqlSink) else None,
+            ledger,
+            dead_letters,
+            identity,
+            self._settings.retry,
+        )
         self._runs = Runs(self._sink, self._settings, self._books)
+
+    @classmethod
+    def for_repository(
+        cls,
+        *,
+        insert_many: Callable[[list[Any]], object],
+        insert_one: Callable[[Any], object],
+        atomic: bool = False,
+        idempotent: bool = False,
+        failures_of: Callable[[Sequence[Any], object], Mapping[int, object] | None] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A writer to a repository of one's own: any object with a bulk method and a single one.
+
+        Each item is one entity: the item itself, or what the map function gives to `Collector.add`. A repository
+        commits by itself: `written` means that it has returned. There is no ledger.
+
+        Args:
+            insert_many: See `Repository`; like `insert_one`, to be awaited only by an `AsyncBatchWriter`.
+            insert_one: See `Repository`.
+            atomic: Whether `insert_many`, when it raises, has written nothing. Where it may have written a part, the
+                fallback to `insert_one` is refused unless it is idempotent: the run ends with the chunk `unknown`.
+            idempotent: Whether an entity that is there already may be inserted again.
+            failures_of: See `Repository`.
+            options: As for the writer.
+
+        Raises:
+            ConfigurationError: An argument is out of range, or the options ask for what only a transaction can give.
+        """
+        repository = Repository(
+            insert_many=insert_many,
+            insert_one=insert_one,
+            atomic=atomic,
+            idempotent=idempotent,
+            failures_of=failures_of,
+        )
+        return cls(cast("Any", repository), **options)  # which every writer takes, whatever else it takes
 
     def shared_run(self, host: Host) -> Run:
         """A run for many callers; for coalescers.
@@ -107,10 +156,24 @@ class WriterBase(Generic[Database]):
             text = "the engine gives each thread a database of its own (SQLite in memory): another would be written to"
             raise ConfigurationError(text)
 
-    def _sink_for(self, database: Database, options: SinkOptions) -> SqlSink:
+    def _sink_for(self, database: Database, options: SinkOptions) -> AnySink:
         """The sink for what the caller has given.
 
         Raises:
             ConfigurationError: It is no database.
         """
         raise NotImplementedError
+
+
+def _of_a_repository(settings: RunSettings) -> RunSettings:
+    """The settings of a writer to a repository, which is called by nobody but the caller's own thread.
+
+    Raises:
+        ConfigurationError: They ask for what only a transaction can give.
+    """
+    if settings.defer_foreign_keys:
+        raise ConfigurationError("a repository has no foreign keys: leave out defer_foreign_keys")
+    if settings.policy.most is not None and settings.limits.items > 1:
+        text = "what a repository has written behind a failing item stays written: with on_failure or max_failures use"
+        raise ConfigurationError(f"{text} chunk_size=1, or use max_failure_ratio, which is looked at after each chunk")
+    return replace(settings, workers=0)

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from batchwrite.aio.guard import Guard
 from batchwrite.batch import Batch
 from batchwrite.database import keep_foreign_keys, made_of
 from batchwrite.errors import ConfigurationError
-from batchwrite.feeding import reports_of
+from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
+from batchwrite.sinks.repository import Repository, RepositorySink
 from batchwrite.writer_base import WriterBase
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from batchwrite.collector import Collector
     from batchwrite.result import BatchResult, ItemOutcome
+    from batchwrite.sinks.choose import AnySink
     from batchwrite.sinks.options import SinkOptions
-    from batchwrite.sinks.sql import SqlSink
     from batchwrite.tally import ChunkReport
 
 _DRIVERS = {
@@ -163,11 +164,12 @@ class AsyncBatch:
             await self._guard.run(recording.__exit__, None, None, None)
 
 
-class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
+class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str | Repository]):
     """`BatchWriter` for asyncio: the same promises, arguments and result.
 
     Arguments are those of `BatchWriter`, but that the database is an `AsyncEngine`, or a URL, for which psycopg or
-    aiosqlite are taken where it names no driver. Chunks are written before more is read, whatever `workers` says.
+    aiosqlite are taken where it names no driver, or a `Repository`, whose methods may be coroutine functions. Chunks
+    are written before more is read, whatever `workers` says.
 
     A task that is cancelled while a chunk is flushed waits for the end of that; cancelled twice, it does not. Either
     way no connection stays out of the pool, and what is raised is a `RunCancelled` with the result so far.
@@ -189,7 +191,7 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
     async def run(
         self,
         items: AsyncIterable[Item] | Iterable[Item],
-        map: AsyncMapFunction[Item],  # noqa: A002
+        map: AsyncMapFunction[Item] = add_item,  # noqa: A002
         /,
         *,
         run_id: str | None = None,
@@ -235,7 +237,7 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
     def stream(
         self,
         items: AsyncIterable[Item] | Iterable[Item],
-        map: AsyncMapFunction[Item],  # noqa: A002
+        map: AsyncMapFunction[Item] = add_item,  # noqa: A002
         /,
         *,
         run_id: str | None = None,
@@ -283,7 +285,9 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str]):
 
         return await guard.run(run_all)
 
-    def _sink_for(self, database: AsyncEngine | URL | str, options: SinkOptions) -> SqlSink:
+    def _sink_for(self, database: AsyncEngine | URL | str | Repository, options: SinkOptions) -> AnySink:
+        if isinstance(database, Repository):
+            return RepositorySink(database, options, wait_for=await_only)
         if isinstance(database, AsyncEngine):
             return sink_for(database.sync_engine, options=options)
         if isinstance(database, (str, URL)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchwrite.listeners import SlowPathDetails
 from batchwrite.sinks.dialects import DialectRules
+from batchwrite.sinks.repository import RepositorySink
 from batchwrite.sinks.sql import SqlSink
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from batchwrite.sinks.options import SinkOptions
 
 _log = logging.getLogger("batchwrite")
+
+AnySink = SqlSink | RepositorySink
 
 
 def sink_for(engine: Engine, *, owns_engine: bool = False, options: SinkOptions | None = None) -> SqlSink:

@@ -109,7 +109,7 @@ class SqlSink(SqlCatalog):
         """Nothing: a statement that SQLAlchemy executes is waited for."""
         return None
 
-    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> None:
+    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> Sequence[tuple[int, Fault]]:
         """Write all items or none, as few statements.
 
         Raises:
@@ -127,6 +127,7 @@ class SqlSink(SqlCatalog):
             self._carry_out(connection, items)
             self._keep_books(connection, books, ())
         self.is_failing = False
+        return ()
 
     def write_each(
         self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int], books: Books | None = None

@@ -95,7 +95,7 @@ class PostgresqlSink(SqlSink):
         except FlushFailed:
             return None  # to be written, and to fail, in its turn
 
-    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> None:
+    def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> Sequence[tuple[int, Fault]]:
         """Write all items or none, as few statements.
 
         Raises:
@@ -105,10 +105,10 @@ class PostgresqlSink(SqlSink):
             raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
         attempt = self._bulk(items, books, may_commit=True) if items else None
         if attempt is None:
-            super().write(items, books)
-            return
+            return super().write(items, books)
         attempt.wait(lambda _attempt: None)
         attempt.commit()
+        return ()
 
     def write_each(
         self, items: Sequence[Sequence[Write]], refuse: Callable[[int, Fault], int], books: Books | None = None
