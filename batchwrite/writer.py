@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
+from sqlalchemy.orm import Session, scoped_session
 
 from batchwrite.batch import Batch, ItemStream
 from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
 from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
+from batchwrite.sinks.lent import Lender, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
 from batchwrite.writer_base import WriterBase
 
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-class BatchWriter(WriterBase[Engine | URL | str | Repository]):
+Target = Engine | URL | str | Repository | Session | scoped_session[Any] | Connection
+
+
+class BatchWriter(WriterBase[Target]):
     """Writes items in bulk, and by themselves where a bulk write fails, and says what became of each.
 
     Items are mapped to writes one after the other, gathered into chunks, and each chunk is written in one
@@ -36,7 +41,8 @@ class BatchWriter(WriterBase[Engine | URL | str | Repository]):
 
     Args:
         database: A SQLAlchemy `Engine`, or a database URL, for which the writer opens (and `close` disposes of) an
-            engine of its own, SQLite with foreign keys enforced; or a `Repository` (see `for_repository`).
+            engine of its own, SQLite with foreign keys enforced; or a `Repository` (see `for_repository`), or a session
+            or a connection (see `in_session`).
         chunk_size: Most items of a chunk, at least 1.
         chunk_rows: Most writes of a chunk, at least 1; exceeded only by a single item that is larger.
         chunk_bytes: Most bytes of a chunk, estimated, at least 1; exceeded only by a single item that is larger.
@@ -73,6 +79,26 @@ class BatchWriter(WriterBase[Engine | URL | str | Repository]):
     Raises:
         ConfigurationError: An argument is out of range, or the URL cannot be used.
     """
+
+    @classmethod
+    def in_session(cls, session: Session | scoped_session[Any] | Connection, **options: Any) -> Self:
+        """A writer in a transaction of one's own, that of a session or a connection.
+
+        Each chunk is written under a savepoint; nothing is ever committed. `written` means: in the transaction, and
+        gone with it when it is rolled back. What the session holds itself is flushed before each chunk (unless its
+        `autoflush` is off), and what it has loaded is not refreshed. Constraints that are deferred wait for its
+        commit. Where the weather has undone the transaction the run stops (see `BatchResult.abort`), and nothing can
+        be done but to roll back.
+
+        Args:
+            session: The session, or the connection; used in the thread that calls the writer.
+            options: As for `BatchWriter`, but for what needs a transaction of the chunk's own: `retry`, `ledger`
+                (and with it `key` and `DeadLetters`) and `chunk_timeout`.
+
+        Raises:
+            ConfigurationError: As `BatchWriter`; or the session is bound to several engines.
+        """
+        return cls(session, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +201,10 @@ class BatchWriter(WriterBase[Engine | URL | str | Repository]):
             pass
         return run.result()
 
-    def _sink_for(self, database: Engine | URL | str | Repository, options: SinkOptions) -> AnySink:
+    def _sink_for(self, database: Target, options: SinkOptions) -> AnySink:
+        if is_transaction(database):
+            lender = Lender(database, is_awaited=False)
+            return sink_for(lender.engine, options=options, lender=lender)
         if isinstance(database, Repository):
             return RepositorySink(database, options)
         if isinstance(database, Engine):

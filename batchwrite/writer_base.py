@@ -12,6 +12,7 @@ from batchwrite.listeners import Listeners
 from batchwrite.retry import RetryPolicy
 from batchwrite.runs import Runs
 from batchwrite.settings import FailurePolicy, RunSettings
+from batchwrite.sinks.lent import is_transaction
 from batchwrite.sinks.options import SinkOptions
 from batchwrite.sinks.repository import Repository
 from batchwrite.sinks.sql import SqlSink
@@ -77,6 +78,8 @@ class WriterBase(Generic[Database]):
             raise ConfigurationError("defer_foreign_keys must be True or False")
         if isinstance(database, Repository):
             self._settings = _of_a_repository(self._settings)
+        if is_transaction(database):
+            self._settings = _of_a_transaction(self._settings, retry, ledger, chunk_timeout)
         options = SinkOptions(chunk_timeout=chunk_timeout, classify=classify, listeners=self._settings.listeners)
         self._sink = self._sink_for(database, options)
         self._books = Books(
@@ -152,6 +155,8 @@ class WriterBase(Generic[Database]):
         if self._settings.defer_foreign_keys:
             text = "a coalescer answers each caller at once, and puts no item off: leave out defer_foreign_keys"
             raise ConfigurationError(text)
+        if self._sink.is_lent:
+            raise ConfigurationError("a transaction is one caller's: a coalescer needs an engine, not a session")
         if by_thread and self._sink.is_bound_to_threads:
             text = "the engine gives each thread a database of its own (SQLite in memory): another would be written to"
             raise ConfigurationError(text)
@@ -177,3 +182,19 @@ def _of_a_repository(settings: RunSettings) -> RunSettings:
         text = "what a repository has written behind a failing item stays written: with on_failure or max_failures use"
         raise ConfigurationError(f"{text} chunk_size=1, or use max_failure_ratio, which is looked at after each chunk")
     return replace(settings, workers=0)
+
+
+def _of_a_transaction(
+    settings: RunSettings, retry: RetryPolicy | None, ledger: Ledger | None, chunk_timeout: float | None
+) -> RunSettings:
+    """The settings of a writer in somebody else's transaction: what the weather undoes there is not ours to do again.
+
+    Raises:
+        ConfigurationError: They ask for what only a transaction of the chunk's own can give.
+    """
+    asked = {"retry": retry, "ledger": ledger, "chunk_timeout": chunk_timeout}
+    for name, value in asked.items():
+        if value is not None:
+            text = f"the transaction is the caller's, who alone can commit or repeat it: leave out {name}"
+            raise ConfigurationError(text)
+    return replace(settings, retry=RetryPolicy(attempts=1), workers=0)

@@ -11,7 +11,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from batchwrite.aio.guard import Guard
@@ -20,6 +20,7 @@ from batchwrite.database import keep_foreign_keys, made_of
 from batchwrite.errors import ConfigurationError
 from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
+from batchwrite.sinks.lent import Lender, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
 from batchwrite.writer_base import WriterBase
 
@@ -164,7 +165,10 @@ class AsyncBatch:
             await self._guard.run(recording.__exit__, None, None, None)
 
 
-class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str | Repository]):
+AsyncTarget = AsyncEngine | URL | str | Repository | AsyncSession | AsyncConnection
+
+
+class AsyncBatchWriter(WriterBase[AsyncTarget]):
     """`BatchWriter` for asyncio: the same promises, arguments and result.
 
     Arguments are those of `BatchWriter`, but that the database is an `AsyncEngine`, or a URL, for which psycopg or
@@ -177,6 +181,19 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str | Repository]):
     Raises:
         ConfigurationError: An argument is out of range, or the URL cannot be used.
     """
+
+    @classmethod
+    def in_session(cls, session: AsyncSession | AsyncConnection, **options: Any) -> Self:
+        """A writer in a transaction of one's own, as `BatchWriter.in_session`.
+
+        Args:
+            session: The session, or the connection; to be used by nobody else while a run lasts.
+            options: As for `BatchWriter.in_session`.
+
+        Raises:
+            ConfigurationError: As `BatchWriter.in_session`.
+        """
+        return cls(session, **options)
 
     async def __aenter__(self) -> Self:
         return self
@@ -285,7 +302,10 @@ class AsyncBatchWriter(WriterBase[AsyncEngine | URL | str | Repository]):
 
         return await guard.run(run_all)
 
-    def _sink_for(self, database: AsyncEngine | URL | str | Repository, options: SinkOptions) -> AnySink:
+    def _sink_for(self, database: AsyncTarget, options: SinkOptions) -> AnySink:
+        if is_transaction(database):
+            lender = Lender(database, is_awaited=True)
+            return sink_for(lender.engine, options=options, lender=lender)
         if isinstance(database, Repository):
             return RepositorySink(database, options, wait_for=await_only)
         if isinstance(database, AsyncEngine):

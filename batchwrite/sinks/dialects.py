@@ -34,6 +34,8 @@ class DialectRules:
     """Whether texts are compared with numbers, so that a key may name rows that hold something else."""
     overflows_into_real = False
     """Whether a sum that is too large for a whole number becomes a fraction without a word."""
+    is_lent = False
+    """Whether the transaction is somebody else's, and a chunk a savepoint of it."""
     adds_intervals = False
     """Whether the database can add a time span to a date."""
 
@@ -111,6 +113,10 @@ class DialectRules:
 
     def before_commit(self, connection: Connection) -> None:
         """Raise unless a COMMIT now would commit."""
+
+    def commit(self, connection: Connection) -> None:
+        """Commit the transaction."""
+        connection.commit()
 
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction, also where a COMMIT has just failed."""

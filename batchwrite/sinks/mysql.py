@@ -19,6 +19,7 @@ from sqlalchemy.dialects import mysql
 
 from batchwrite.errors import BatchWriteError, ConfigurationError, ItemRefused
 from batchwrite.sinks.dialects import DialectRules
+from batchwrite.sinks.lent import LentRules
 from batchwrite.write import Kind
 
 if TYPE_CHECKING:
@@ -331,6 +332,10 @@ class MysqlRules(DialectRules):
         if name is None and isinstance(constraint, sqlalchemy.UniqueConstraint):
             return next((column.name for column in constraint.columns), None)
         return name
+
+
+class LentMysqlRules(LentRules, MysqlRules):
+    """MariaDB and MySQL in somebody else's transaction."""
 
 
 def _becomes_zero(value: Any) -> bool:

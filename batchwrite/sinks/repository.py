@@ -132,6 +132,7 @@ class RepositorySink:
         self._table = TableInfo(name=repository.name, handle=repository, columns=(_ENTITY,))
         self._progress = _Progress(())
         self.is_bound_to_threads = False
+        self.is_lent = False
 
     # ---- the catalog
 

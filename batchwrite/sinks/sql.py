@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from batchwrite.sink import PendingWrite
     from batchwrite.sinks.dialects import DialectRules
     from batchwrite.sinks.ledger import Ledger
+    from batchwrite.sinks.lent import Lender
     from batchwrite.table import TableInfo
 
 Answer = TypeVar("Answer")
@@ -66,10 +67,17 @@ class SqlSink(SqlCatalog):
         rules: What it does otherwise than others.
         owns_engine: Whether `close` disposes of the engine.
         options: The writer's.
+        lender: Whose transaction it is, where it is somebody else's; the rules are for that, then.
     """
 
     def __init__(
-        self, engine: Engine, rules: DialectRules, *, owns_engine: bool = False, options: SinkOptions | None = None
+        self,
+        engine: Engine,
+        rules: DialectRules,
+        *,
+        owns_engine: bool = False,
+        options: SinkOptions | None = None,
+        lender: Lender | None = None,
     ) -> None:
         self._rules = rules
         super().__init__(
@@ -77,6 +85,7 @@ class SqlSink(SqlCatalog):
         )
         self._engine = engine
         self._owns_engine = owns_engine
+        self._lender = lender
         self._options = options or SinkOptions()
         is_bounded = self._options.chunk_timeout is not None
         if is_bounded and not event.contains(engine, "connect", watch_new_connection):
@@ -92,6 +101,11 @@ class SqlSink(SqlCatalog):
     def is_bound_to_threads(self) -> bool:
         """Whether another thread would see another database."""
         return isinstance(self._engine.pool, SingletonThreadPool)
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether it writes in somebody else's transaction."""
+        return self._rules.is_lent
 
     def close(self) -> None:
         """Dispose of the engine, if it is the sink's own."""
@@ -195,16 +209,17 @@ class SqlSink(SqlCatalog):
         if deadline.has_struck:
             connection.invalidate()
         self._rules.end(connection)
-        connection.close()
+        if self._lender is None:
+            connection.close()
 
     def _connect(self) -> Connection:
         """A connection; after one was lost, one that is known to work."""
         deadline = Deadline(self._options.chunk_timeout)
         try:
             with watching_new_connections(deadline):
-                connection = self._engine.connect()
+                connection = self._engine.connect() if self._lender is None else self._lender.lend()
                 deadline.watch(connection.connection.dbapi_connection)
-                if self._has_lost:
+                if self._has_lost and self._lender is None:
                     connection = self._working(connection, deadline)
                     self._has_lost = False
         except BaseException as error:
@@ -228,10 +243,11 @@ class SqlSink(SqlCatalog):
     def _commit(self, connection: Connection) -> None:
         """COMMIT. An error that the server reports is a rollback; no answer at all is a doubt."""
         try:
-            connection.commit()
+            self._rules.commit(connection)
         except BaseException as error:
             fault = replace(self._classified(error, connection), at_commit=True)
-            if isinstance(error, Exception) and fault.kind is not FaultKind.LOST:
+            is_answered = fault.kind is not FaultKind.LOST or self._rules.is_lent
+            if isinstance(error, Exception) and is_answered:
                 self._undo(connection)
                 raise FlushFailed(fault) from error
             connection.invalidate()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.dialects import sqlite
 
 from batchwrite.sinks.dialects import DialectRules
+from batchwrite.sinks.lent import LentRules
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -92,6 +93,23 @@ class SqliteRules(DialectRules):
     def insert(self, table: Table) -> Any:
         """SQLite's INSERT with ON CONFLICT."""
         return sqlite.insert(table)
+
+
+class LentSqliteRules(LentRules, SqliteRules):
+    """SQLite in somebody else's transaction."""
+
+    def begin(self, connection: Connection) -> None:
+        """Set the chunk's savepoint in a transaction: outside of any, releasing it would commit."""
+        DialectRules.begin(self, connection)
+        self.start(connection)
+        self._savepoints[connection] = connection.begin_nested()
+
+    def start(self, connection: Connection) -> None:
+        """Begin, for writing, where nothing but SQLAlchemy has: `sqlite3` begins before some statements only."""
+        if not connection.in_transaction():
+            connection.begin()
+        if not _is_in_transaction(connection):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _is_in_transaction(connection: Connection) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from batchwrite.sink import PendingWrite
+    from batchwrite.sinks.dialects import DialectRules
 
 # How long somebody who waits for an attempt does so before looking whether another of ours holds it up.
 _SECONDS_BEFORE_A_LOOK = 0.05
@@ -45,6 +46,7 @@ class Attempt:
         talk: Writes, and returns what was refused.
         classify: What an exception means.
         give_back: Ends the use of the connection, whatever its state.
+        rules: Tells SQLAlchemy that the transaction is committed; one that is lent has no COMMIT of its own.
         commit: The COMMIT, where `talk` sends one, too.
         closing: Gives the statements to be sent with COMMIT, for what is refused; where `talk` sends one, it sends
             these, too.
@@ -61,6 +63,7 @@ class Attempt:
         talk: Generator[bool, None, Sequence[tuple[int, Fault]]],
         classify: Callable[[BaseException, Connection | None], Fault],
         give_back: Callable[[Connection], None],
+        rules: DialectRules,
         commit: wire.Commit | None = None,
         closing: Closing = lambda _refused: (),
     ) -> None:
@@ -71,6 +74,7 @@ class Attempt:
         self._talk: Generator[bool, None, Any] | None = talk
         self._classify = classify
         self._give_back = give_back
+        self._rules = rules
         self._readiness = readiness_of(connection)
         self._failure: FlushFailed | None = None
         self._commit = commit
@@ -119,6 +123,9 @@ class Attempt:
             self._resume()
             if self._failure is not None:
                 return
+        if self._rules.is_lent:
+            self._leave_transaction()
+            return
         try:
             closing = self._closing(self.refused)
         except Exception as error:  # noqa: BLE001 - `commit` raises what becomes of it
@@ -224,7 +231,7 @@ class Attempt:
     def _leave_transaction(self) -> None:
         """Tell SQLAlchemy, and whoever listens there, that the transaction is committed."""
         try:
-            self._connection.commit()
+            self._rules.commit(self._connection)
         except BaseException as error:  # noqa: BLE001 - `commit` raises what becomes of it
             self._fail(error, is_committed=True)
         else:

@@ -13,6 +13,7 @@ from sqlalchemy.schema import ColumnCollectionConstraint
 
 from batchwrite.errors import BatchWriteError
 from batchwrite.sinks.dialects import DialectRules
+from batchwrite.sinks.lent import LentRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,3 +129,17 @@ class PostgresqlRules(DialectRules):
     def insert(self, table: Table) -> Any:
         """PostgreSQL's INSERT with ON CONFLICT."""
         return postgresql.insert(table)
+
+
+class LentPostgresqlRules(LentRules, PostgresqlRules):
+    """PostgreSQL in somebody else's transaction."""
+
+    @property
+    def checks_late(self) -> bool:
+        """No: what waits for COMMIT goes on waiting."""
+        return False
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether there are constraints that wait for COMMIT."""
+        return bool(self._deferred)

@@ -21,7 +21,7 @@ from batchwrite.sinks.postgresql.catalog import look_up
 from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_of, refusals_of, statements_of
 from batchwrite.sinks.postgresql.layout import Group, Layout, lay_out
 from batchwrite.sinks.postgresql.order import is_bulk_first
-from batchwrite.sinks.postgresql.rules import PostgresqlRules
+from batchwrite.sinks.postgresql.rules import LentPostgresqlRules, PostgresqlRules
 from batchwrite.sinks.postgresql.tables import FastTable, table_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
 from batchwrite.sinks.sql import FailedAt, SqlSink
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from batchwrite.faults import Fault
     from batchwrite.ledger import Books
     from batchwrite.sink import PendingWrite
+    from batchwrite.sinks.lent import Lender
     from batchwrite.sinks.options import SinkOptions
     from batchwrite.sinks.postgresql.attempt import Closing
     from batchwrite.table import TableInfo
@@ -63,11 +64,20 @@ class PostgresqlSink(SqlSink):
         engine: The database, through psycopg.
         owns_engine: Whether `close` disposes of the engine.
         options: The writer's.
+        lender: Whose transaction it is, where it is somebody else's.
     """
 
-    def __init__(self, engine: Engine, *, owns_engine: bool = False, options: SinkOptions | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        owns_engine: bool = False,
+        options: SinkOptions | None = None,
+        lender: Lender | None = None,
+    ) -> None:
         self._rules: PostgresqlRules
-        super().__init__(engine, PostgresqlRules(), owns_engine=owns_engine, options=options)
+        rules = PostgresqlRules() if lender is None else LentPostgresqlRules()
+        super().__init__(engine, rules, owns_engine=owns_engine, options=options, lender=lender)
         self._fast_tables: dict[TableInfo, FastTable] = {}
         self._looked_up = 0.0
 
@@ -82,7 +92,7 @@ class PostgresqlSink(SqlSink):
         books: Books | None = None,
     ) -> PendingWrite | None:
         """Begin to write all items; nothing where they must be written at once, or not before others have ended."""
-        if not _has_one_more(self._engine.pool, others):
+        if self.is_lent or not _has_one_more(self._engine.pool, others):
             return None
         if self.is_failing and others:
             return None  # what an item is refused for may be mended by the chunks before
@@ -103,7 +113,7 @@ class PostgresqlSink(SqlSink):
         """
         if self.is_failing and items:
             raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
-        attempt = self._bulk(items, books, may_commit=True) if items else None
+        attempt = self._bulk(items, books, may_commit=not self.is_lent) if items else None
         if attempt is None:
             return super().write(items, books)
         attempt.wait(lambda _attempt: None)
@@ -169,7 +179,7 @@ class PostgresqlSink(SqlSink):
             raise
         commit = wire.Commit() if commits_along else None
         talk = self._talk(connection, parts, commit, last)
-        return Attempt(connection, talk, self._classified, self._give_back, commit, closing)
+        return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing)
 
     def _closing(self, connection: Connection, books: Books | None) -> Closing:
         """Gives the statements that write what is to be committed with the items."""
@@ -190,6 +200,9 @@ class PostgresqlSink(SqlSink):
             FlushFailed: It could not even begin.
         """
         connection = self._begun()
+        if isinstance(self._rules, LentPostgresqlRules) and self._rules.has_deferred:
+            self._give_back(connection)
+            return None  # the block would have them checked
         try:
             if not self.is_failing:
                 self._forget_old_tables()
@@ -226,6 +239,7 @@ class PostgresqlSink(SqlSink):
             self._fallback_talk(connection, locks, plan, layout),
             self._classified,
             self._give_back,
+            self._rules,
             closing=self._closing(connection, books),
         )
 
