@@ -28,12 +28,10 @@ def _is_awaited(database: object) -> bool:
 
 def _owner_of(database: Any) -> Session | Connection:
     if isinstance(database, scoped_session):
-        return database()  # type: ignore[no-any-return] - whatever class it makes sessions of
+        database = database()
     found = getattr(database, "sync_session", None) or getattr(database, "sync_connection", None) or database
     if not isinstance(found, (Session, Connection)):
-        raise ConfigurationError(
-            "the connection has not been opened: await its start(), or use it as a context manager"
-        )
+        raise ConfigurationError("the connection is not open yet: await its start(), or use it as a context manager")
     return found
 
 
@@ -102,6 +100,7 @@ class LentRules(DialectRules):
 
     def begin(self, connection: Connection) -> None:
         """Set the chunk's savepoint, and learn what is learnt at a beginning."""
+        DialectRules.begin(self, connection)  # before the savepoint: in AUTOCOMMIT there is none
         self.start(connection)
         self._savepoints[connection] = connection.begin_nested()
         super().begin(connection)

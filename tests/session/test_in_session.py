@@ -286,7 +286,10 @@ def test_a_session_of_an_event_loop_needs_an_async_writer(sqlite_engine):
         AsyncBatchWriter.in_session(session)
 
 
-def test_an_engine_that_commits_every_statement_is_refused(database):
+@pytest.mark.parametrize("name", ["postgres_engine", "mariadb_engine"])  # SQLite begins when it is told to, even so
+def test_an_engine_that_commits_every_statement_is_refused(request, name):
+    database = request.getfixturevalue(name)
+    Base.metadata.create_all(database)
     with database.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         result = BatchWriter.in_session(connection).run([1], write)
     assert (result.abort.reason, result.unattempted) == ("fatal", 1)
