@@ -29,6 +29,7 @@ from batchwrite.listeners import (
     RetryDetails,
     SlowPathDetails,
 )
+from batchwrite.meter import WriterStats
 from batchwrite.result import (
     Abort,
     BatchResult,
@@ -94,5 +95,6 @@ __all__ = [
     "Stage",
     "Status",
     "SubmittedItem",
+    "WriterStats",
     "batched",
 ]

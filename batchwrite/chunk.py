@@ -91,6 +91,7 @@ class Chunk:
             chunk all are different.
         indexes: Position in the input of each item, where they are not consecutive: then `first_index` is negative,
             and belongs to this chunk alone.
+        began: When its first item was added, on the clock that only goes up.
     """
 
     number: int
@@ -100,6 +101,7 @@ class Chunk:
     verdicts: Mapping[int, ItemFailure | Skipped] = field(repr=False, default_factory=dict)
     keys: Sequence[str | None] = field(repr=False, default=())
     indexes: Sequence[int] = field(repr=False, default=())
+    began: float = field(repr=False, default=0.0)
 
     @classmethod
     def of_parked(cls, number: int, parked: Sequence[ParkedItem]) -> Chunk:
@@ -182,7 +184,12 @@ class ChunkBuilder:
         self._key: str | None = None
         self._rows = 0
         self._bytes = 0
-        self._deadline = 0.0
+        self._began = 0.0
+
+    @property
+    def oldest(self) -> float | None:
+        """When the first of the items gathered was added, if there are any."""
+        return self._began if self._items else None
 
     def set_key(self, key: str | None) -> list[Chunk]:
         """The idempotency key of the item to come; the chunk so far, where it has an item with the same."""
@@ -234,8 +241,8 @@ class ChunkBuilder:
             full = self.cut()
             all_rows, total = rows, size
         items = self._items
-        if not items and limits.seconds is not None:
-            self._deadline = self._clock() + limits.seconds
+        if not items:
+            self._began = self._clock()
         if verdict is not None:
             self._verdicts[len(items)] = verdict
         if self._keys is not None:
@@ -249,7 +256,7 @@ class ChunkBuilder:
             len(items) >= limits.items
             or all_rows >= limits.rows
             or total >= limits.bytes
-            or (limits.seconds is not None and self._clock() >= self._deadline)
+            or (limits.seconds is not None and self._clock() >= self._began + limits.seconds)
         ):
             full += self.cut()
         return full
@@ -265,6 +272,7 @@ class ChunkBuilder:
             writes=Recorded(self._shapes, self._recorded),
             verdicts=self._verdicts,
             keys=tuple(self._keys.values()) if self._keys else (),
+            began=self._began,
         )
         if self._keys:
             self._keys = {}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batchwrite.feeding import MapFunction
+    from batchwrite.meter import WriterStats
     from batchwrite.writer import BatchWriter
 
 Item = TypeVar("Item")
@@ -185,6 +186,8 @@ class Coalescer(Generic[Item]):
         self._coalescing = Coalescing(self._inbox, lambda: writer.shared_run(_HOST), map, max_delay)
         self._process = os.getpid()
         self._dropped = 0
+        self._writer = writer
+        writer.watch(self._inbox)
         self._thread = threading.Thread(target=self._coalescing.work, name="batchwrite-coalescer", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -221,6 +224,10 @@ class Coalescer(Generic[Item]):
         submission = SubmittedItem(item)
         self._inbox.put(submission, timeout if self._waits and not _is_in_event_loop() else 0)
         return submission
+
+    def stats(self) -> WriterStats:
+        """Figures of the writer, with what waits here; see `BatchWriter.stats`."""
+        return self._writer.stats()
 
     def close(self, timeout: float | None = 30.0) -> int:
         """Take no more items, and write those that are there.

@@ -87,6 +87,22 @@ class Run:
         """Whether there are chunks on their way, or reports to be taken."""
         return self._flusher.is_busy or self._flusher.has_reports
 
+    @property
+    def waiting(self) -> int:
+        """Number of items received and not decided."""
+        return 0 if self._ended is not None else self.received + self._parked_before - self._flusher.tally.decided
+
+    @property
+    def oldest(self) -> float | None:
+        """Since when the first of them has been waiting, on the clock that only goes up, if there are any."""
+        began = [since for since in (self._flusher.oldest, self._builder.oldest) if since is not None]
+        return min(began, default=None)
+
+    @property
+    def collected_since(self) -> float | None:
+        """Since when the first of the items has been waiting that are not given to be flushed, if there are any."""
+        return self._builder.oldest
+
     def result(self) -> BatchResult:
         """The result so far; the last one once the run has ended."""
         now = self._clock() if self._ended is None else self._ended

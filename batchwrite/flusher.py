@@ -83,6 +83,14 @@ class Flusher:
         return bool(self._flights)
 
     @property
+    def oldest(self) -> float | None:
+        """Since when the first item of the chunks on their way has been waiting, if there are any."""
+        try:
+            return self._flights[0].chunk.began or self._flights[0].began  # those of items put off have no beginning
+        except IndexError:  # also where another thread asks, just when the last has ended
+            return None
+
+    @property
     def has_reports(self) -> bool:
         """Whether there are reports not yet taken."""
         return bool(self._reports)

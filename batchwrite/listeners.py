@@ -241,6 +241,10 @@ class Listeners:
                 raise ConfigurationError(f"a listener is an object with one of {', '.join(_HOOKS)}: {name} is none")
         return cls(each)
 
+    def and_first(self, listener: object) -> Listeners:
+        """The same, behind another."""
+        return replace(self, each=(listener, *self.each))
+
     def __bool__(self) -> bool:
         return bool(self.each)
 

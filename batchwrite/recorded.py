@@ -103,10 +103,12 @@ class Recorded(Sequence[Sequence[Write]]):
     @property
     def tables(self) -> set[TableInfo]:
         """The tables of all writes."""
-        tables = {shape.table for shape in set(self._shapes) if shape is not None}
-        for shape, recorded in zip(self._shapes, self._recorded, strict=True):
-            if shape is None:
-                tables.update(write.table for write in recorded)
+        shapes = set(self._shapes)
+        tables = {shape.table for shape in shapes if shape is not None}
+        if None in shapes:
+            for shape, recorded in zip(self._shapes, self._recorded, strict=True):
+                if shape is None:
+                    tables.update(write.table for write in recorded)
         return tables
 
     def as_rows(self) -> Rows | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from batchwrite.feeding import MapFunction
     from batchwrite.ledger import Bookkeeper
     from batchwrite.letters import ReadLetter
+    from batchwrite.meter import Meter
     from batchwrite.settings import RunSettings
     from batchwrite.sink import Sink
 
@@ -37,12 +38,14 @@ class Runs:
         sink: Where chunks go.
         settings: Bounds and policies.
         books: Opens the books of a run.
+        meter: Told of each run.
     """
 
-    def __init__(self, sink: Sink, settings: RunSettings, books: Books) -> None:
+    def __init__(self, sink: Sink, settings: RunSettings, books: Books, meter: Meter) -> None:
         self._sink = sink
         self._settings = settings
         self._books = books
+        self._meter = meter
 
     def collected(self, host: Host = BLOCKING) -> Run:
         """A run that its caller feeds.
@@ -151,7 +154,9 @@ class Runs:
             settings = replace(settings, keep_failures=keep_failures)
         if of_letters and key is not None:
             settings = replace(settings, key=lambda letter: key(letter.item) if letter.problem is None else None)
-        return Run(self._sink, settings, time.monotonic, bookkeeper, resumed, self._books.listener(run_id))
+        run = Run(self._sink, settings, time.monotonic, bookkeeper, resumed, self._books.listener(run_id))
+        self._meter.watch(run)
+        return run
 
     def _stopped(self, host: Host, error: FlushFailed) -> Run:
         """A run that writes nothing, because its books cannot be opened."""

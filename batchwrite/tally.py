@@ -142,15 +142,19 @@ class Tally:
             reason = _OTHER_REASONS
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
 
+    @property
+    def decided(self) -> int:
+        """Number of items of which it is known, or certain that nobody knows, what has become of them."""
+        return self.written + self.failed + self.skipped + self.unknown
+
     def result(self, received: int, seconds: float, abort: Abort | None) -> BatchResult:
         """The counts so far; whatever was received and is not otherwise counted is unattempted."""
-        decided = self.written + self.failed + self.skipped + self.unknown
         return BatchResult(
             received=received,
             written=self.written,
             failed=self.failed,
             skipped=self.skipped,
-            unattempted=received - decided,
+            unattempted=received - self.decided,
             unknown=self.unknown,
             failures=tuple(self._failures),
             failure_counts=dict(self._reasons),

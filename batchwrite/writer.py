@@ -15,7 +15,7 @@ from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.lent import Lender, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
-from batchwrite.writer_base import WriterBase
+from batchwrite.writer_base import WriterBase, check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -174,12 +174,23 @@ class BatchWriter(WriterBase[Target]):
         reports = reports_of(run, left, map)
         return ItemStream(run, (outcome for report in reports for outcome in report.outcomes()))
 
-    def collect(self) -> Batch:
+    def collect(self, *, flush_after: float | None = None) -> Batch:
         """A batch to feed item by item, for code that has no map function.
 
         Use it as a context manager: leaving the block flushes the rest, unless by an exception.
+
+        Args:
+            flush_after: For batches that stay open: a thread flushes what has been collected as soon as the first of
+                it has waited so long, in seconds above 0, whether or not more comes. `None` for no such thread: then
+                items wait for others, or for `flush`.
+
+        Raises:
+            ConfigurationError: `flush_after` is out of range, or another thread cannot write to the database.
         """
-        return Batch(self._runs.collected())
+        if flush_after is not None:
+            check_seconds("flush_after", flush_after)
+            self.check_writable_by_thread()
+        return Batch(self._runs.collected(), flush_after)
 
     def retry(self, run_id: str, map: MapFunction[Item], /) -> BatchResult:  # noqa: A002
         """Write the failed items of a run again; those that land leave the dead letters.

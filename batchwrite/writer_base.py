@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
@@ -9,6 +10,7 @@ from batchwrite.bookkeeping import Books, IdempotencyKey
 from batchwrite.chunk import ChunkLimits
 from batchwrite.errors import ConfigurationError
 from batchwrite.listeners import Listeners
+from batchwrite.meter import Meter
 from batchwrite.retry import RetryPolicy
 from batchwrite.runs import Runs
 from batchwrite.settings import FailurePolicy, RunSettings
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from batchwrite.engine import Run
     from batchwrite.host import Host
     from batchwrite.letters import DeadLetters
+    from batchwrite.meter import Queue, WriterStats
     from batchwrite.sinks.choose import AnySink
     from batchwrite.sinks.ledger import Ledger
     from batchwrite.sinks.options import Classify
@@ -57,6 +60,7 @@ class WriterBase(Generic[Database]):
         classify: Classify | None = None,
         listeners: Iterable[object] = (),
     ) -> None:
+        self._meter = Meter()
         if on_failure not in ("continue", "stop"):
             raise ConfigurationError('on_failure must be "continue" or "stop"')
         if on_failure == "stop":
@@ -72,7 +76,7 @@ class WriterBase(Generic[Database]):
             workers=workers,
             defer_foreign_keys=defer_foreign_keys,
             key=identity.of if identity else None,
-            listeners=Listeners.checked(listeners),
+            listeners=Listeners.checked(listeners).and_first(self._meter),
         )
         if not isinstance(defer_foreign_keys, bool):
             raise ConfigurationError("defer_foreign_keys must be True or False")
@@ -89,7 +93,7 @@ class WriterBase(Generic[Database]):
             identity,
             self._settings.retry,
         )
-        self._runs = Runs(self._sink, self._settings, self._books)
+        self._runs = Runs(self._sink, self._settings, self._books, self._meter)
 
     @classmethod
     def for_repository(
@@ -128,6 +132,14 @@ class WriterBase(Generic[Database]):
         )
         return cls(cast("Any", repository), **options)  # which every writer takes, whatever else it takes
 
+    def stats(self) -> WriterStats:
+        """Figures of all that this writer has written, and has still to write; cheap, and for any thread to ask."""
+        return self._meter.stats()
+
+    def watch(self, queue: Queue) -> None:
+        """Count what waits in a queue in the writer's figures; for coalescers."""
+        self._meter.watch(queue)
+
     def shared_run(self, host: Host) -> Run:
         """A run for many callers; for coalescers.
 
@@ -157,7 +169,18 @@ class WriterBase(Generic[Database]):
             raise ConfigurationError(text)
         if self._sink.is_lent:
             raise ConfigurationError("a transaction is one caller's: a coalescer needs an engine, not a session")
-        if by_thread and self._sink.is_bound_to_threads:
+        if by_thread:
+            self.check_writable_by_thread()
+
+    def check_writable_by_thread(self) -> None:
+        """Make sure that a thread of the library's own can write.
+
+        Raises:
+            ConfigurationError: It cannot, or must not.
+        """
+        if self._sink.is_lent:
+            raise ConfigurationError("a session, or a connection, must not be used by another thread: give an engine")
+        if self._sink.is_bound_to_threads:
             text = "the engine gives each thread a database of its own (SQLite in memory): another would be written to"
             raise ConfigurationError(text)
 
@@ -198,3 +221,14 @@ def _of_a_transaction(
             text = f"the transaction is the caller's, who alone can commit or repeat it: leave out {name}"
             raise ConfigurationError(text)
     return replace(settings, retry=RetryPolicy(attempts=1), workers=0)
+
+
+def check_seconds(name: str, seconds: float) -> None:
+    """Make sure that something can be waited for so long.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not (is_number and 0 < seconds <= threading.TIMEOUT_MAX):
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, or None")

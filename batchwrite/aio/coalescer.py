@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from batchwrite.aio.writer import AsyncBatchWriter, AsyncMapFunction
+    from batchwrite.meter import WriterStats
     from batchwrite.result import ItemOutcome
 
 Item = TypeVar("Item")
@@ -202,6 +203,10 @@ class AsyncCoalescer(Generic[Item]):
         future = await self._opened().put(item, timeout if self._waits else 0)
         return await future
 
+    def stats(self) -> WriterStats:
+        """Figures of the writer, with what waits here; see `BatchWriter.stats`."""
+        return self._writer.stats()
+
     async def close(self, timeout: float | None = 30.0) -> int:
         """Take no more items, and write those that are there.
 
@@ -267,6 +272,7 @@ class AsyncCoalescer(Generic[Item]):
                 raise CoalescerClosed(CLOSED)
             self._loop = loop
             self._inbox = _LoopInbox(loop, self._guard, self._max_queue)
+            self._writer.watch(self._inbox)
             self._coalescing = Coalescing(
                 self._inbox, lambda: self._writer.shared_run(self._guard.host), self._map, self._max_delay
             )

@@ -5,8 +5,10 @@ Needs the extra `async`.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -22,7 +24,7 @@ from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.lent import Lender, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
-from batchwrite.writer_base import WriterBase
+from batchwrite.writer_base import WriterBase, check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +46,7 @@ _DRIVERS = {
 
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
+Value = TypeVar("Value")
 
 
 class AsyncMapFunction(Protocol[Item_contra]):
@@ -133,10 +136,11 @@ class AsyncItemStream:
 
 
 class AsyncBatch:
-    """A run fed item by item; what `AsyncBatchWriter.collect` gives."""
+    """A run fed item by item; what `AsyncBatchWriter.collect` gives. It may be fed by one task at a time."""
 
     def __init__(self, guard: Guard, batch: Batch) -> None:
         self._guard, self._batch = guard, batch
+        self._lock = asyncio.Lock()  # between the caller's task and the one that flushes
 
     @property
     def result(self) -> BatchResult:
@@ -155,14 +159,42 @@ class AsyncBatch:
             ConfigurationError: As `Batch.item`.
         """
         recording = self._batch.item(item)
-        out = await self._guard.run(recording.__enter__)
+        out = await self._run(recording.__enter__)
         try:
             yield out
         except BaseException as error:
-            if not await self._guard.run(recording.__exit__, type(error), error, error.__traceback__):
+            if not await self._run(recording.__exit__, type(error), error, error.__traceback__):
                 raise
         else:
-            await self._guard.run(recording.__exit__, None, None, None)
+            await self._run(recording.__exit__, None, None, None)
+
+    async def flush(self) -> BatchResult:
+        """Write the items collected so far, and wait for it; as `Batch.flush`.
+
+        Raises:
+            BatchFailed: As `Batch.flush`.
+            ConfigurationError: As `Batch.flush`.
+        """
+        return await self._run(self._batch.flush)
+
+    async def keep_flushing(self, seconds: float, is_stopped: asyncio.Event) -> None:
+        """Flush, until told to stop, what has waited so long for more; for the writer.
+
+        Args:
+            seconds: How long an item may wait, at most, before it is on its way.
+            is_stopped: Set when there is nothing more to flush.
+        """
+        while not is_stopped.is_set():
+            since = self._batch.collected_since
+            wait = seconds if since is None else max(0.0, since + seconds - time.monotonic())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(is_stopped.wait(), wait)
+            if not (is_stopped.is_set() or await self._run(self._batch.flush_old, time.monotonic() - seconds)):
+                return
+
+    async def _run(self, function: Callable[..., Value], *arguments: object) -> Value:
+        async with self._lock:
+            return await self._guard.run(function, *arguments)
 
 
 AsyncTarget = AsyncEngine | URL | str | Repository | AsyncSession | AsyncConnection
@@ -272,17 +304,35 @@ class AsyncBatchWriter(WriterBase[AsyncTarget]):
         return AsyncItemStream(guard, lambda: self._reports(guard, items, map, run_id, replay_map=replay_map))
 
     @asynccontextmanager
-    async def collect(self) -> AsyncIterator[AsyncBatch]:
-        """A batch to feed item by item: `async with writer.collect() as batch`; as `BatchWriter.collect`."""
+    async def collect(self, *, flush_after: float | None = None) -> AsyncIterator[AsyncBatch]:
+        """A batch to feed item by item: `async with writer.collect() as batch`; as `BatchWriter.collect`.
+
+        Args:
+            flush_after: As for `BatchWriter.collect`; a task flushes, not a thread, and an item may wait twice as long.
+
+        Raises:
+            ConfigurationError: `flush_after` is out of range.
+        """
+        if flush_after is not None:
+            check_seconds("flush_after", flush_after)
         guard = Guard()
         guard.guarded = await guard.run(self._runs.collected, guard.host)
         batch = Batch(guard.guarded)
         await guard.run(batch.__enter__)
+        shown, is_stopped, flushing = AsyncBatch(guard, batch), asyncio.Event(), None
+        if flush_after is not None:
+            flushing = asyncio.create_task(shown.keep_flushing(flush_after, is_stopped))
         try:
-            yield AsyncBatch(guard, batch)
+            yield shown
         except BaseException as error:
+            is_stopped.set()
+            if flushing is not None:
+                await asyncio.wait({flushing})
             await guard.run(batch.__exit__, type(error), error, error.__traceback__)
             raise
+        is_stopped.set()
+        if flushing is not None:
+            await flushing
         await guard.run(batch.__exit__, None, None, None)
 
     async def retry(self, run_id: str, map: AsyncMapFunction[Any], /) -> BatchResult:  # noqa: A002

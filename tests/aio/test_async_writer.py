@@ -16,7 +16,7 @@ from batchwrite import (
     SourceError,
     Status,
 )
-from batchwrite.aio import AsyncBatchWriter
+from batchwrite.aio import AsyncBatchWriter, AsyncCoalescer
 
 ITEMS = [1, -2, None, "x", 5]
 
@@ -201,3 +201,56 @@ def test_a_driver_that_cannot_be_awaited_is_refused(url):
     with pytest.raises(ConfigurationError, match=r"cannot be awaited") as caught:
         AsyncBatchWriter(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_batch_that_stays_open_is_flushed_in_the_background(loop, aengine, prepared):
+    async def until(expected):
+        async with asyncio.timeout(20):
+            while await asyncio.to_thread(ids, prepared) != expected:
+                await asyncio.sleep(0.01)
+
+    async def scenario():
+        async with AsyncBatchWriter(aengine).collect(flush_after=0.05) as batch:
+            for number in (1, -2, 3):
+                async with batch.item(number) as out:
+                    write(number, out)
+            await until([1, 3])
+            async with batch.item(4) as out:
+                write(4, out)
+                await asyncio.sleep(0.2)
+                assert await asyncio.to_thread(ids, prepared) == [1, 3]
+            assert (await batch.flush()).written == 3
+        return batch.result
+
+    result = loop.run(scenario())
+    assert (result.written, result.failed) == (3, 1)
+
+
+def test_a_cancelled_batch_ends_what_flushes_it(loop, aengine):
+    async def scenario():
+        async with AsyncBatchWriter(aengine).collect(flush_after=0.01) as batch:
+            async with batch.item(1) as out:
+                write(1, out)
+            await asyncio.sleep(60)
+
+    async def cancelled():
+        task = asyncio.create_task(scenario())
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return len(asyncio.all_tasks())
+
+    assert loop.run(cancelled()) == 1
+
+
+def test_a_coalescer_tells_figures(loop, aengine):
+    async def scenario():
+        writer = AsyncBatchWriter(aengine)
+        async with AsyncCoalescer(writer, write) as coalescer:
+            await asyncio.gather(*[coalescer.submit(number) for number in (1, -2, 3)])
+            return coalescer.stats(), writer.stats()
+
+    of_coalescer, of_writer = loop.run(scenario())
+    assert (of_coalescer.written, of_coalescer.failed, of_coalescer.waiting) == (2, 1, 0)
+    assert of_writer.received == 3
