@@ -1,7 +1,7 @@
 """What the tests of asyncio share: engines, and a face of `AsyncBatchWriter` for the tests of `BatchWriter`."""
 
 import asyncio
-import weakref
+from contextlib import contextmanager
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -31,19 +31,23 @@ async def one_by_one(items):
 
 
 class Awaited:
-    """`BatchWriter` by its face, `AsyncBatchWriter` below it, in an event loop of its own."""
+    """`BatchWriter` by its face, `AsyncBatchWriter` below it, each call in an event loop of its own."""
 
     def __init__(self, engine, **options):
-        self._runner = asyncio.Runner()
         self._engine = async_engine_for(engine)
         self._writer = AsyncBatchWriter(self._engine, **options)
-        weakref.finalize(self, self._runner.close)
 
     def run(self, items, map_item, **options):
         return self._awaited(self._writer.run(one_by_one(items), map_item, **options))
 
     def retry(self, run_id, map_item):
         return self._awaited(self._writer.retry(run_id, map_item))
+
+    def collect(self, **options):
+        return Collected(self, self._writer.collect(**options))
+
+    def stats(self):
+        return self._writer.stats()
 
     def stream(self, items, map_item, **options):
         return Streamed(self, self._writer.stream(one_by_one(items), map_item, **options))
@@ -53,10 +57,14 @@ class Awaited:
             try:
                 return await awaitable
             finally:
-                assert self._engine.sync_engine.pool.checkedout() == 0
-                await self._engine.dispose()
+                await self.give_back()
 
-        return self._runner.run(awaiting())
+        return asyncio.run(awaiting())
+
+    async def give_back(self):
+        """Make sure that no connection is out, and close them all: the next event loop cannot use them."""
+        assert self._engine.sync_engine.pool.checkedout() == 0
+        await self._engine.dispose()
 
 
 class Streamed:
@@ -74,3 +82,47 @@ class Streamed:
     @property
     def result(self):
         return self._stream.result
+
+
+class Collected:
+    """A batch, each step of it awaited, in one event loop."""
+
+    def __init__(self, writer, context):
+        self._writer, self._context = writer, context
+
+    def __enter__(self):
+        self._runner = asyncio.Runner()
+        self._batch = self._await(self._context.__aenter__())
+        return self
+
+    def __exit__(self, *exception):
+        try:
+            self._await(self._context.__aexit__(*exception))
+        finally:
+            self._await(self._writer.give_back())
+            self._runner.close()
+
+    @contextmanager
+    def item(self, item=None):
+        recording = self._batch.item(item)
+        out = self._await(recording.__aenter__())
+        try:
+            yield out
+        except BaseException as error:
+            if not self._await(recording.__aexit__(type(error), error, error.__traceback__)):
+                raise
+        else:
+            self._await(recording.__aexit__(None, None, None))
+
+    def flush(self):
+        return self._await(self._batch.flush())
+
+    @property
+    def result(self):
+        return self._batch.result
+
+    def _await(self, awaitable):
+        async def awaiting():
+            return await awaitable
+
+        return self._runner.run(awaiting())
