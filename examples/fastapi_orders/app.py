@@ -2,7 +2,8 @@
 
 DATABASE_URL   a SQLAlchemy URL, `postgresql+psycopg://…`
 WRITE_MODE     `coalesced` (the default), or `direct`: a transaction for each request
-MAX_DELAY      longest time in seconds that an order waits for others
+MAX_DELAY      longest time in seconds that an order waits for others, when coalesced
+MAX_QUEUE      most orders that wait to be written, when coalesced
 """
 
 import os
@@ -26,15 +27,20 @@ Mode = Literal["coalesced", "direct"]
 
 # A caller who is alone never waits; under load the wait ends when as many have come back as were answered a moment ago.
 MAX_DELAY = 0.005
+# Some two seconds' worth: who came behind these would wait for longer than his patience lasts.
+MAX_QUEUE = 2_000
 
 
-def create_app(url: str, mode: Mode = "coalesced", *, max_delay: float = MAX_DELAY) -> FastAPI:
+def create_app(
+    url: str, mode: Mode = "coalesced", *, max_delay: float = MAX_DELAY, max_queue: int = MAX_QUEUE
+) -> FastAPI:
     """The service over a database. What it opens is opened and closed with the server, in its lifespan.
 
     Args:
         url: The database.
         mode: How orders are written.
-        max_delay: Longest time in seconds that an order waits for others.
+        max_delay: Longest time in seconds that an order waits for others, when coalesced.
+        max_queue: Most orders that wait to be written, when coalesced; more are answered by 503.
     """
     answers: Counter[int] = Counter()
 
@@ -44,7 +50,7 @@ def create_app(url: str, mode: Mode = "coalesced", *, max_delay: float = MAX_DEL
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(metadata.create_all)
-            async with coalesced(engine, max_delay) if mode == "coalesced" else direct(engine) as writing:
+            async with coalesced(engine, max_delay, max_queue) if mode == "coalesced" else direct(engine) as writing:
                 app.state.engine, app.state.writing = engine, writing
                 # Uvicorn comes back here at SIGTERM when the requests that it has taken are answered.
                 yield
@@ -105,5 +111,9 @@ def make_app() -> FastAPI:
     mode = os.environ.get("WRITE_MODE", "coalesced")
     if mode not in ("coalesced", "direct"):
         raise ValueError('WRITE_MODE must be "coalesced" or "direct"')
-    max_delay = float(os.environ.get("MAX_DELAY", MAX_DELAY))
-    return create_app(os.environ["DATABASE_URL"], mode, max_delay=max_delay)
+    return create_app(
+        os.environ["DATABASE_URL"],
+        mode,
+        max_delay=float(os.environ.get("MAX_DELAY", MAX_DELAY)),
+        max_queue=int(os.environ.get("MAX_QUEUE", MAX_QUEUE)),
+    )

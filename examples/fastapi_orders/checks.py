@@ -90,7 +90,7 @@ def _orders_in(engine: Engine) -> dict[str, tuple[int, int]]:
         return {number: (lines, int(cents)) for number, lines, cents in connection.execute(query)}
 
 
-def commits(engine: Engine, quiet: float = 1.5, longest: float = 20.0) -> int:
+def commits(engine: Engine, quiet: float = 1.2, longest: float = 20.0) -> int:
     """Transactions that the database has committed since its beginning, once the count stands still.
 
     Servers' processes report what they have done with a delay of up to a second, and at their end.

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
     from .models import NewOrder
 
-# Requests that wait to be written. More than these would wait for longer than their clients do.
-MAX_QUEUE = 2_000
-# Seconds after which a database that says nothing is given up: clients wait for the answer.
-CHUNK_TIMEOUT = 10.0
-
 
 class _Chunks:
     """Counts what is written; a listener."""
@@ -67,11 +62,12 @@ class CoalescedOrders:
 
 
 @asynccontextmanager
-async def coalesced(engine: AsyncEngine, max_delay: float) -> AsyncIterator[CoalescedOrders]:
+async def coalesced(engine: AsyncEngine, max_delay: float, max_queue: int) -> AsyncIterator[CoalescedOrders]:
     """A coalescer for as long as the block lasts; at its end what waits is written."""
     chunks = _Chunks()
-    writer = AsyncBatchWriter(engine, chunk_timeout=CHUNK_TIMEOUT, listeners=[chunks])
+    writer = AsyncBatchWriter(engine, listeners=[chunks])
+    # Who comes to a full queue is told so at once: to wait for room would only make the queue longer.
     async with AsyncCoalescer(
-        writer, record_order, max_delay=max_delay, max_queue=MAX_QUEUE, when_full="raise"
+        writer, record_order, max_delay=max_delay, max_queue=max_queue, when_full="raise"
     ) as coalescer:
         yield CoalescedOrders(coalescer, chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from .models import NewOrder
+
+_log = logging.getLogger(__name__)
 
 _INSERT_ORDER = orders.insert()
 _INSERT_LINES = order_lines.insert()
@@ -36,7 +39,8 @@ class DirectOrders:
                 await connection.execute(_INSERT_LINES, lines)
         except (exc.IntegrityError, exc.DataError) as error:
             return _refused(error)
-        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError):
+        except (exc.DBAPIError, exc.TimeoutError):
+            _log.exception("an order was not written")
             return unavailable("the database is away or does not keep up")
         return written(order)
 
