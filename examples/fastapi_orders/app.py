@@ -46,7 +46,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = create_async_engine(url, pool_size=10, max_overflow=0)
+        # What goes wrong is logged, and must not quote orders there.
+        engine = create_async_engine(url, pool_size=10, max_overflow=0, hide_parameters=True)
         try:
             async with engine.begin() as connection:
                 await connection.run_sync(metadata.create_all)
