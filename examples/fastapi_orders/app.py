@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -114,7 +114,7 @@ def make_app() -> FastAPI:
         raise ValueError('WRITE_MODE must be "coalesced" or "direct"')
     return create_app(
         os.environ["DATABASE_URL"],
-        mode,
+        cast("Mode", mode),
         max_delay=float(os.environ.get("MAX_DELAY", MAX_DELAY)),
         max_queue=int(os.environ.get("MAX_QUEUE", MAX_QUEUE)),
     )

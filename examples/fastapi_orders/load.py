@@ -17,7 +17,7 @@ import resource
 import statistics
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +30,15 @@ from .clients import load
 from .service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
     from .clients import Sent
 
-try:
+new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+with suppress(ImportError):  # it does not install everywhere
     from uvloop import new_event_loop
-except ImportError:  # it does not install everywhere
-    from asyncio import new_event_loop
 
 MODES = ("direct", "coalesced")
 
