@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from .models import NewOrder
 
+# Seconds after which a database that says nothing is given up: somebody waits for each answer.
+CHUNK_TIMEOUT = 10.0
+
 
 class _Chunks:
     """Counts what is written; a listener."""
@@ -65,7 +68,7 @@ class CoalescedOrders:
 async def coalesced(engine: AsyncEngine, max_delay: float, max_queue: int) -> AsyncIterator[CoalescedOrders]:
     """A coalescer for as long as the block lasts; at its end what waits is written."""
     chunks = _Chunks()
-    writer = AsyncBatchWriter(engine, listeners=[chunks])
+    writer = AsyncBatchWriter(engine, chunk_timeout=CHUNK_TIMEOUT, listeners=[chunks])
     # Who comes to a full queue is told so at once: to wait for room would only make the queue longer.
     async with AsyncCoalescer(
         writer, record_order, max_delay=max_delay, max_queue=max_queue, when_full="raise"
