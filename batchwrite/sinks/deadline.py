@@ -2,6 +2,9 @@
 
 No timeout of the server helps where its answer is lost on the way, and drivers wait for ever. So the socket itself is
 shut down from another thread: whoever waits for it is told at once that the connection is lost.
+
+One thread watches the time of all deadlines. One for each would take about as long to start as a chunk of a few rows
+takes to be written.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -20,8 +24,70 @@ if TYPE_CHECKING:
 
 _SECONDS_TO_CANCEL = 1.0
 _SECONDS_TO_ANSWER = 0.2
+# The thread that watches stays no longer than this when there is nothing to watch; it starts at most so often.
+_SECONDS_IDLE = 1.0
 
 _log = logging.getLogger("batchwrite")
+
+
+class _Watch:
+    """Lets deadlines strike when their time has come. Its thread looks now and then whether there are any left."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as a process that was forked has to: it has not the thread, and maybe the lock."""
+        self._has_changed = threading.Condition(threading.Lock())
+        self._times: dict[Deadline, float] = {}
+        self._wakes_at: float | None = None  # while there is a thread
+
+    def add(self, deadline: Deadline, seconds: float) -> None:
+        """Let a deadline strike in so many seconds."""
+        now = time.monotonic()
+        moment = now + seconds
+        with self._has_changed:
+            if self._wakes_at is None:
+                threading.Thread(target=self._work, name="batchwrite-deadlines", daemon=True).start()
+                self._wakes_at = min(moment, now + _SECONDS_IDLE)
+            elif moment < self._wakes_at:  # mostly it is not: nobody has to be woken
+                self._wakes_at = moment
+                self._has_changed.notify()
+            self._times[deadline] = moment
+
+    def remove(self, deadline: Deadline) -> None:
+        """Do not let it strike, if that is not too late."""
+        with self._has_changed:
+            self._times.pop(deadline, None)
+
+    def _work(self) -> None:
+        while due := self._wait():
+            for deadline in due:
+                # It asks the server, which may take a second: others are not to wait for that.
+                striker = threading.Thread(target=deadline.strike, name="batchwrite-deadline", daemon=True)
+                try:
+                    striker.start()
+                except RuntimeError:  # the system has no more threads
+                    deadline.strike()
+
+    def _wait(self) -> list[Deadline]:
+        """Wait for deadlines whose time has come; none where nobody has one any more."""
+        with self._has_changed:
+            while self._times:
+                now = time.monotonic()
+                if due := [deadline for deadline, moment in self._times.items() if moment <= now]:
+                    for deadline in due:
+                        del self._times[deadline]
+                    return due
+                self._wakes_at = min(now + _SECONDS_IDLE, *self._times.values())
+                self._has_changed.wait(self._wakes_at - now)
+            self._wakes_at = None
+        return []
+
+
+_watch = _Watch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watch.reset)
 
 
 class Deadline:
@@ -40,18 +106,16 @@ class Deadline:
         self._connection: Any = None
         self._socket: socket.socket | None = None
         self._is_over = False
-        self._lock = threading.Lock()  # between those who wait and the timer
+        self._lock = threading.Lock()  # between those who wait and the one that strikes
         self._called_off = threading.Event()
-        self._timer: threading.Timer | None = None
+        self._is_set = seconds is not None
         if seconds is not None:
-            self._timer = threading.Timer(seconds, self._strike)
-            self._timer.daemon = True
-            self._timer.start()
+            _watch.add(self, seconds)
 
     def watch(self, connection: Any) -> None:
         """Be the deadline of this driver's connection, and no more of another."""
         connection = getattr(connection, "driver_connection", connection)  # what an event loop's is wrapped around
-        number = _socket_number(connection) if self._timer is not None else None
+        number = _socket_number(connection) if self._is_set else None
         with self._lock:
             if self._socket is not None and not self.has_struck:
                 self._socket.close()
@@ -63,7 +127,8 @@ class Deadline:
                 self.has_struck = True
                 _shut_down(self._socket)
 
-    def _strike(self) -> None:
+    def strike(self) -> None:
+        """The time has passed: shut down the connection that is watched; for the one who watches the time."""
         with self._lock:
             self._is_over = True
             connection, own = self._connection, self._socket
@@ -86,11 +151,11 @@ class Deadline:
 
     def call_off(self) -> None:
         """Leave the connection alone from now on; once it `has_struck`, nobody may use it any more."""
-        if self._timer is None:
+        if not self._is_set:
             return
         self._called_off.set()
-        self._timer.cancel()
-        self._timer = None
+        _watch.remove(self)
+        self._is_set = False
         with self._lock:
             if self._socket is not None and not self.has_struck:
                 self._socket.close()
@@ -100,7 +165,7 @@ class Deadline:
 def _cancel(connection: Any) -> None:
     """Have the server cancel what it does for a connection of psycopg's."""
     if inspect.iscoroutinefunction(connection.cancel_safe):
-        connection.cancel()  # there is no event loop in a timer's thread
+        connection.cancel()  # there is no event loop in this thread
     else:
         connection.cancel_safe(timeout=_SECONDS_TO_CANCEL)
 

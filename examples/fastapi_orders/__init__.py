@@ -1,0 +1,1 @@
+"""A FastAPI service that takes orders; see README.md."""
