@@ -74,15 +74,19 @@ class SubmittedItem(Future[ItemOutcome]):
 
     def begin(self) -> bool:
         """Take it up; for the coalescer."""
+        if self.done() and not self.cancelled():
+            return False  # somebody else has given an outcome
         return self.set_running_or_notify_cancel()
 
     def answer(self, outcome: ItemOutcome) -> None:
         """Give the outcome; for the coalescer."""
-        self.set_result(outcome)
+        if not self.done():  # by whom else it may have been set
+            self.set_result(outcome)
 
     def fail(self, error: BaseException) -> None:
         """Give an error; for the coalescer."""
-        self.set_exception(error)
+        if not self.done():
+            self.set_exception(error)
 
 
 class _ThreadInbox:
@@ -204,7 +208,8 @@ class Coalescer(Generic[Item]):
         Args:
             item: The item; not to be changed any more.
             timeout: Longest time in seconds to wait for room in the queue, 0 for not at all; `None` for as long as it
-                takes. In the thread of a running event loop, which must not be blocked, it never waits.
+                takes. In the thread of a running event loop, which must not be blocked, it never waits; nor in the
+                coalescer's own, that of the map function, where waiting for an outcome would be waiting for itself.
 
         Returns:
             A future of the item's outcome, done when the chunk that holds it has been committed or given up. Where
@@ -222,7 +227,8 @@ class Coalescer(Generic[Item]):
             )
             raise ConfigurationError(text)
         submission = SubmittedItem(item)
-        self._inbox.put(submission, timeout if self._waits and not _is_in_event_loop() else 0)
+        is_own = threading.current_thread() is self._thread  # which alone makes room
+        self._inbox.put(submission, timeout if self._waits and not is_own and not _is_in_event_loop() else 0)
         return submission
 
     def stats(self) -> WriterStats:
@@ -244,8 +250,9 @@ class Coalescer(Generic[Item]):
             return 0
         atexit.unregister(self.close)
         self._inbox.close()
-        self._thread.join(timeout)
-        self._dropped += drop_waiting(self._inbox)
+        if threading.current_thread() is not self._thread:  # a callback of an outcome: what waits comes behind it
+            self._thread.join(timeout)
+            self._dropped += drop_waiting(self._inbox)
         return self._dropped + self._coalescing.undone + len(self._coalescing.gathered)
 
     def close_on_signal(self, signal_number: int = signal.SIGTERM, *, timeout: float | None = 30.0) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+_BY_ITS_OWN_MAP = (
+    "a map function cannot wait for the coalescer that waits for it: use another one, or a task of its own"
+)
 _ANOTHER_LOOP = (
     "this coalescer belongs to another event loop: make one in each, or share a batchwrite.Coalescer, which any thread "
     "and loop may use"
@@ -198,9 +201,12 @@ class AsyncCoalescer(Generic[Item]):
         Raises:
             QueueFull: There was no room in time; the item was not accepted.
             CoalescerClosed: The coalescer was closed before; the item was not accepted.
-            ConfigurationError: The coalescer belongs to another event loop or process, or the writer lacks its ledger.
+            ConfigurationError: The coalescer belongs to another event loop or process, the writer lacks its ledger, or
+                it is the coalescer's own map function that asks.
         """
-        future = await self._opened().put(item, timeout if self._waits else 0)
+        inbox = self._opened()
+        self._refuse_own_map()
+        future = await inbox.put(item, timeout if self._waits else 0)
         return await future
 
     def stats(self) -> WriterStats:
@@ -218,12 +224,13 @@ class AsyncCoalescer(Generic[Item]):
             Number of accepted items that could not be written for want of time or of a database, since the beginning.
 
         Raises:
-            ConfigurationError: The coalescer belongs to another event loop.
+            ConfigurationError: The coalescer belongs to another event loop, or it is its own map function that asks.
         """
         if self._inbox is None or os.getpid() != self._process:
             self._is_closed = True
             return 0
         inbox = self._opened()
+        self._refuse_own_map()
         inbox.close()
         await asyncio.wait({self._task}, timeout=timeout)
         self._dropped += drop_waiting(inbox)
@@ -280,6 +287,10 @@ class AsyncCoalescer(Generic[Item]):
         elif loop is not self._loop:
             raise ConfigurationError(_ANOTHER_LOOP)
         return self._inbox
+
+    def _refuse_own_map(self) -> None:
+        if asyncio.current_task() is self._guard.task:
+            raise ConfigurationError(_BY_ITS_OWN_MAP)
 
     def _work(self) -> None:
         with suppress(Cancelled):  # by `close`, or at the end of the event loop; all have their answers

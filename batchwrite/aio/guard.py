@@ -45,10 +45,12 @@ class Guard:
         asked: How often who waits was cancelled.
         guarded: The run.
         host: How the run waits.
+        task: In which the code runs.
     """
 
     def __init__(self) -> None:
         self.asked = 0
+        self.task: asyncio.Task[Any] | None = None
         self.guarded: Run | None = None
         self._is_deferring = False
         self.host = Host(deferred=self._deferred, sleep=_sleep, breathe=self._breathe, has_threads=False)
@@ -74,7 +76,7 @@ class Guard:
         return value
 
     async def _outcome(self, function: Callable[..., Value], arguments: Iterable[object]) -> Value:
-        task = asyncio.create_task(_outcome_of(function, arguments))
+        task = self.task = asyncio.create_task(_outcome_of(function, arguments))
         while True:
             try:
                 value, error = await asyncio.shield(task)

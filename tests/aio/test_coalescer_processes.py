@@ -180,3 +180,26 @@ def test_the_end_of_an_event_loop_answers_everybody(prepared):
         task = runner.run(leave())
     assert task.cancelled() or task.result().status == "unattempted"
     assert ids(prepared) == [0, 1, 2]
+
+
+def test_a_map_function_that_waits_for_its_own_coalescer_is_refused(prepared):
+    engine = async_engine_for(prepared)
+
+    async def scenario():
+        async def map_item(item, out):
+            write(item, out)
+            if item == 1:
+                await coalescer.submit(2)
+            if item == 3:
+                await coalescer.close()
+
+        coalescer = AsyncCoalescer(AsyncBatchWriter(engine), map_item)
+        outcomes = [await coalescer.submit(1), await coalescer.submit(3), await coalescer.submit(4)]
+        await coalescer.close()
+        await engine.dispose()
+        return outcomes
+
+    first, third, fourth = asyncio.run(scenario())
+    assert (first.failure.error_type, third.failure.error_type) == ("ConfigurationError", "ConfigurationError")
+    assert fourth.status == "written"
+    assert ids(prepared) == [4]

@@ -228,3 +228,48 @@ def test_nobody_is_expected_but_those_who_were_just_there():
     pace.note(0)
     assert pace.is_enough(1)
     assert pace.deadline(7.0) == 7.005
+
+
+def test_a_map_function_may_submit_but_not_wait_for_room(prepared):
+    refused, followers = [], []
+
+    def map_item(item, out):
+        write(item, out)
+        if item < 3:
+            for follower in (10 * item, 10 * item + 1):
+                try:
+                    followers.append(coalescer.submit(follower))
+                except QueueFull:
+                    refused.append(follower)
+
+    with Coalescer(BatchWriter(prepared), map_item, max_queue=1) as coalescer:
+        assert coalescer.submit(1).result().status is WRITTEN
+        assert [follower.result().item for follower in followers] == [10]
+    assert refused == [11]
+    assert ids(prepared) == [1, 10]
+
+
+def test_a_callback_may_close(prepared):
+    coalescer = Coalescer(BatchWriter(prepared), write)
+    closed = []
+    future = coalescer.submit(1)
+    future.add_done_callback(lambda _future: closed.append(coalescer.close()))
+    future.result()
+    assert coalescer.close() == 0
+    assert closed == [0]
+    assert ids(prepared) == [1]
+
+
+def test_an_outcome_that_somebody_else_has_set_harms_nobody(prepared):
+    gate = threading.Event()
+
+    def stop(item, out):
+        assert gate.wait(30)
+        write(item, out)
+
+    with Coalescer(BatchWriter(prepared), stop) as coalescer:
+        first, second = coalescer.submit(1), coalescer.submit(2)
+        first.set_result(None)
+        gate.set()
+        assert second.result().status is WRITTEN
+    assert ids(prepared) == [1, 2] or ids(prepared) == [2]
