@@ -69,7 +69,8 @@ def create_app(
 
     @app.get("/orders/{number}")
     async def read_order(number: str, request: Request) -> JSONResponse:
-        found = await _found(request.app.state.engine, number)
+        # No text of PostgreSQL's holds a zero character, so there is no such order.
+        found = None if "\0" in number else await _found(request.app.state.engine, number)
         return JSONResponse(found) if found else JSONResponse({"message": "there is no such order"}, 404)
 
     @app.get("/health")
