@@ -421,10 +421,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--chunk-size", type=int, default=500, help="messages that it writes in one transaction")
     parser.add_argument("--lease", type=float, default=60, help="seconds for which it claims them")
     parser.add_argument("--until-empty", action="store_true", help="do not wait for more messages")
-    parser.add_argument("--copies", type=int, default=10, help="how often to compare takes the sample's orders")
+    parser.add_argument("--copies", type=int, default=3, help="how often to compare takes the sample's orders")
     options = parser.parse_args(arguments)
 
-    engine = create_engine(options.url)
+    engine = create_engine(options.url, pool_pre_ping=True)  # claims are given back after a lost connection, too
     lease = timedelta(seconds=options.lease)
     worker = Worker(engine, most=options.most, lease=lease, chunk_size=options.chunk_size)
     try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import importlib.util
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, text, update
+
+from batchwrite import Abort
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "queue_worker.py"
@@ -166,6 +169,18 @@ def test_a_worker_that_is_killed_alone_loses_nothing(postgres_engine, few):
     assert set(state.failed) == few & REFUSED
 
 
+def test_a_worker_whose_connection_is_lost_in_the_middle_of_a_chunk(postgres_engine, few):
+    example.fill(postgres_engine)
+    with contextlib.ExitStack() as stack:
+        with products_locked(postgres_engine):
+            cut_off = stack.enter_context(started(postgres_engine, "--until-empty"))
+            wait_for_blocked(postgres_engine, 1)
+            with postgres_engine.begin() as connection:
+                assert connection.scalar(END_BLOCKED)
+        ended(cut_off)  # the writer has written the chunk once more
+    State(postgres_engine).check(few)
+
+
 def test_a_worker_that_is_asked_to_stop_finishes_its_chunk_and_gives_back_the_rest(postgres_engine):
     example.fill(postgres_engine)
     with contextlib.ExitStack() as stack:
@@ -247,6 +262,25 @@ def test_a_worker_that_comes_too_late_writes_nothing(postgres_engine):
     late._write(claim, taken)  # all of it is written by now
     assert late.counts["written"] + late.counts["failed"] == 49
     State(postgres_engine).check_finished()
+
+
+def test_a_commit_without_an_answer_that_has_landed_is_not_written_again(postgres_engine, few, monkeypatch):
+    example.fill(postgres_engine, has_refused=False)
+    cut_off = worker(postgres_engine)
+    run = cut_off._writer.run
+
+    def unanswered(items, record):
+        result = run(items, record)
+        in_doubt = Abort(reason="in_doubt", message="COMMIT got no answer")
+        return dataclasses.replace(result, written=0, unknown=result.written, abort=in_doubt)
+
+    monkeypatch.setattr(cut_off._writer, "run", unanswered)
+    with pytest.raises(RuntimeError, match="no answer"):
+        cut_off.work()
+    worker(postgres_engine).work(until_empty=True)
+    state = State(postgres_engine)
+    state.check(few - REFUSED)
+    assert (state.failed, cut_off.counts["given back"]) == ([], 0)
 
 
 def test_a_message_that_no_worker_brings_to_an_end_is_put_aside(postgres_engine):
