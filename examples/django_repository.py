@@ -39,7 +39,7 @@ from sqlalchemy.engine import URL, make_url
 from batchwrite import BatchResult, BatchWriter, batched
 
 NORTHWIND = Path(__file__).resolve().parent / "data" / "northwind"
-CHUNK_SIZE = 50
+CHUNK_SIZE = 20
 
 
 def database_of(url: URL) -> dict[str, Any]:

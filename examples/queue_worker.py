@@ -10,7 +10,8 @@ worker processes beside each other. Products that are no longer sold are not in 
       207 because: no row has this key (product_id) [products.product_id]
 
 `fill` and `work` do the two parts by themselves: start as many workers as you like, stop them by SIGTERM, kill them by
-SIGKILL, start others. `compare` measures a worker beside one that writes a message a transaction.
+SIGKILL, start others. `compare` measures one beside another that writes a message a transaction: on PostgreSQL 15, over
+a local socket, ours wrote 5 to 6 times as many, and 8 to 12 times as many where no message was refused.
 
 How a message is written exactly once: a worker claims messages by a short transaction of its own, which gives them a
 claim that nobody else has, for as long as the lease lasts. It must not keep them locked instead: the chunk is written

@@ -38,7 +38,7 @@ from batchwrite import BatchResult, BatchWriter
 from batchwrite.aio import AsyncBatchWriter
 
 NORTHWIND = Path(__file__).resolve().parent / "data" / "northwind"
-CHUNK_SIZE = 50
+CHUNK_SIZE = 20
 ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "mysql": "mysql+aiomysql", "mariadb": "mariadb+aiomysql"}
 
 
