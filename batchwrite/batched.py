@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
@@ -15,6 +18,29 @@ if TYPE_CHECKING:
     from batchwrite.result import BatchResult
 
 Parameters = ParamSpec("Parameters")
+
+_CALLED_AGAIN = (
+    "{name} was called again while it was at work, perhaps by the method for one entity: decorated, it raises nothing "
+    "for an entity that is refused, which would count as written. Let that method write by itself. What was written "
+    "stays written"
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A decorated method at work."""
+
+    method: Callable[..., Any]
+    owner: tuple[Any, ...]
+    was_called_again: bool = False
+
+    def is_of(self, method: Callable[..., Any], owner: tuple[Any, ...]) -> bool:
+        if self.owner and owner:  # by name, for the class above may have decorated its own
+            return self.owner[0] is owner[0] and _name_of(self.method) == _name_of(method)
+        return self.method is method and not self.owner and not owner
+
+
+_AT_WORK: ContextVar[tuple[_Call, ...]] = ContextVar("batchwrite_batched", default=())
 
 
 class Batched(Protocol):
@@ -52,7 +78,8 @@ def batched(
         options: As for `BatchWriter`, such as `chunk_size`.
 
     Raises:
-        ConfigurationError: What is decorated is no function; or, when it is called, as `BatchWriter`.
+        ConfigurationError: What is decorated is no function; or, when it is called, as `BatchWriter`, or the method is
+            called again by what it calls itself, such as `insert_one`.
     """
     if not (isinstance(insert_one, str) or callable(insert_one)):
         raise ConfigurationError("insert_one must be the name of a method, or a function")
@@ -82,18 +109,46 @@ def batched(
                 from batchwrite.aio import AsyncBatchWriter  # noqa: PLC0415 - needs an extra
 
                 *owner, entities = _checked(arguments)
-                return await AsyncBatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
+                with _at_work(method, tuple(owner)):
+                    return await AsyncBatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
 
             return write_awaited
 
         @wraps(method)
         def write(*arguments: Any) -> BatchResult:
             *owner, entities = _checked(arguments)
-            return BatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
+            with _at_work(method, tuple(owner)):
+                return BatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
 
         return write
 
     return decorate
+
+
+@contextmanager
+def _at_work(method: Callable[..., Any], owner: tuple[Any, ...]) -> Iterator[None]:
+    """While a decorated method works: what it calls must not call it again.
+
+    Raises:
+        ConfigurationError: It was, or this is that call.
+    """
+    others = _AT_WORK.get()
+    for call in others:
+        if call.is_of(method, owner):
+            call.was_called_again = True
+            raise ConfigurationError(_CALLED_AGAIN.format(name=_name_of(method)))
+    call = _Call(method, owner)
+    token = _AT_WORK.set((*others, call))
+    try:
+        yield
+    finally:
+        _AT_WORK.reset(token)
+    if call.was_called_again:  # also where somebody has caught the exception
+        raise ConfigurationError(_CALLED_AGAIN.format(name=_name_of(method)))
+
+
+def _name_of(method: Callable[..., Any]) -> str:
+    return getattr(method, "__name__", type(method).__name__)
 
 
 def _checked(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

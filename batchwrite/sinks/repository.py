@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify
+from batchwrite.result import BatchResult, Status
 from batchwrite.sinks.told import Refusal, Told, told_by
 from batchwrite.table import TableInfo, Target
 
@@ -45,6 +46,11 @@ _LOST = frozenset(
 _HALF_WRITTEN = (
     "insert_many raised {} and may have written a part: declare atomic=True if it writes all or nothing, or "
     "idempotent=True if an entity that is there already may be inserted again"
+)
+
+_BATCHED_ALREADY = (
+    "the repository has answered by the result of a writer of its own, in which not all is written: hand over a method "
+    "that raises, not one that is decorated with batched() or runs a BatchWriter"
 )
 
 
@@ -297,7 +303,8 @@ class RepositorySink:
         """What a method of the repository gives, awaited where it is to be awaited.
 
         Raises:
-            FlushFailed: Whoever waits was interrupted: it is not known what it has written.
+            FlushFailed: Whoever waits was interrupted, or what was called has a writer of its own: it is not known
+                what it has written.
         """
         try:
             answer = function(argument)
@@ -307,6 +314,9 @@ class RepositorySink:
                         answer.close()
                     raise ConfigurationError("the repository is to be awaited: use batchwrite.aio.AsyncBatchWriter")
                 answer = self._wait_for(answer)
+            if isinstance(answer, BatchResult) and answer.status is not Status.SUCCESS:
+                fault = Fault(kind=FaultKind.IN_DOUBT, error_type="BatchResult", message=_BATCHED_ALREADY)
+                raise FlushFailed(fault)
         except Exception:
             raise
         except BaseException as error:

@@ -20,7 +20,6 @@ from batchwrite import (
     Repository,
     RetryPolicy,
     Status,
-    batched,
 )
 from batchwrite.aio import AsyncBatchWriter
 
@@ -332,57 +331,7 @@ def test_cancelled_in_the_middle_of_a_bulk_write_it_is_in_doubt():
     assert asyncio.run(cancelled()).unknown == 2
 
 
-# ---- decorated, shared, and over a real database
-
-
-class Shop:
-    def __init__(self):
-        self.store = Atomic()
-
-    def create(self, entity):
-        self.store.insert_one(entity)
-
-    @batched("create", atomic=True, chunk_size=2)
-    def create_all(self, entities):
-        """Create many."""
-        self.store.insert_many(entities)
-
-    async def create_later(self, entity):
-        self.store.insert_one(entity)
-
-    @batched("create_later", atomic=True)
-    async def create_all_later(self, entities):
-        self.store.insert_many(entities)
-
-    @batched(lambda shop, entity: shop.create(entity), atomic=True)
-    def create_some(self, entities):
-        self.store.insert_many(entities)
-
-
-def test_a_decorated_method_says_what_became_of_each():
-    shop = Shop()
-    result = shop.create_all(number for number in (1, -2, 3))
-    assert (result.written, result.failed, shop.store.stored) == (2, 1, [1, 3])
-    assert shop.create_all.__doc__ == "Create many."
-    assert asyncio.run(shop.create_all_later([4, -5])).written == 1
-    assert shop.create_some([6, 6]).failed == 1
-
-
-def test_a_decorated_function():
-    store = Atomic()
-
-    @batched(store.insert_one, atomic=True)
-    def insert_all(entities):
-        store.insert_many(entities)
-
-    assert insert_all([1, 1]).failed == 1
-    for arguments in [(1,), (), ([1], [2], [3])]:
-        with pytest.raises(ConfigurationError, match="one iterable"):
-            insert_all(*arguments)
-    with pytest.raises(ConfigurationError, match="names a method"):
-        batched("create")(insert_all)([1])
-    with pytest.raises(ConfigurationError, match="insert_one"):
-        batched(3)
+# ---- shared, and over a real database
 
 
 def test_a_repository_is_shared_by_many():
