@@ -11,9 +11,9 @@ from batchwrite.aio import AsyncBatchWriter
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "mariadb": "mariadb+aiomysql"}
 
 
-def async_engine_for(engine, **options):
+def async_engine_for(engine, driver=None, **options):
     """An engine for asyncio, to the database of another."""
-    made = create_async_engine(engine.url.set(drivername=DRIVERS[engine.dialect.name]), **options)
+    made = create_async_engine(engine.url.set(drivername=driver or DRIVERS[engine.dialect.name]), **options)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(made.sync_engine, "connect")
@@ -33,8 +33,10 @@ async def one_by_one(items):
 class Awaited:
     """`BatchWriter` by its face, `AsyncBatchWriter` below it, each call in an event loop of its own."""
 
+    driver = None
+
     def __init__(self, engine, **options):
-        self._engine = async_engine_for(engine)
+        self._engine = async_engine_for(engine, self.driver)
         self._writer = AsyncBatchWriter(self._engine, **options)
 
     def run(self, items, map_item, **options):
@@ -65,6 +67,12 @@ class Awaited:
         """Make sure that no connection is out, and close them all: the next event loop cannot use them."""
         assert self._engine.sync_engine.pool.checkedout() == 0
         await self._engine.dispose()
+
+
+class AwaitedByAsyncpg(Awaited):
+    """Likewise, by the general path."""
+
+    driver = "postgresql+asyncpg"
 
 
 class Streamed:
