@@ -88,7 +88,9 @@ def batched(
         if isinstance(insert_one, str):
             if not owner:
                 raise ConfigurationError(f"insert_one={insert_one!r} names a method, and there is no object to have it")
-            single = getattr(owner[0], insert_one)
+            single = getattr(owner[0], insert_one, None)
+            if not callable(single):
+                raise ConfigurationError(f"a {type(owner[0]).__name__} has no method {insert_one}")
         else:
             single = partial(insert_one, *owner) if owner else insert_one
         return Repository(
@@ -105,18 +107,18 @@ def batched(
         if inspect.iscoroutinefunction(method):
 
             @wraps(method)
-            async def write_awaited(*arguments: Any) -> BatchResult:
+            async def write_awaited(*arguments: Any, **named: Any) -> BatchResult:
                 from batchwrite.aio import AsyncBatchWriter  # noqa: PLC0415 - needs an extra
 
-                *owner, entities = _checked(arguments)
+                *owner, entities = _checked((*arguments, *named.values()))
                 with _at_work(method, tuple(owner)):
                     return await AsyncBatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
 
             return write_awaited
 
         @wraps(method)
-        def write(*arguments: Any) -> BatchResult:
-            *owner, entities = _checked(arguments)
+        def write(*arguments: Any, **named: Any) -> BatchResult:
+            *owner, entities = _checked((*arguments, *named.values()))
             with _at_work(method, tuple(owner)):
                 return BatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
 

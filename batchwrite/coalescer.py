@@ -17,6 +17,7 @@ from batchwrite.errors import CoalescerClosed, ConfigurationError, QueueFull
 from batchwrite.feeding import add_item, check_map
 from batchwrite.host import Host
 from batchwrite.result import ItemOutcome
+from batchwrite.writer import BatchWriter
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from batchwrite.feeding import MapFunction
     from batchwrite.meter import WriterStats
-    from batchwrite.writer import BatchWriter
 
 Item = TypeVar("Item")
 
@@ -51,6 +51,17 @@ def check_bounds(max_delay: float, max_queue: int, when_full: str) -> None:
         raise ConfigurationError("max_queue must be a whole number of at least 1")
     if when_full not in ("wait", "raise"):
         raise ConfigurationError('when_full must be "wait" or "raise"')
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Make sure that something can be waited for so long.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and 0 <= timeout <= threading.TIMEOUT_MAX):
+        raise ConfigurationError("timeout must be a number of seconds of at least 0, or None")
 
 
 class SubmittedItem(Future[ItemOutcome]):
@@ -184,6 +195,8 @@ class Coalescer(Generic[Item]):
     ) -> None:
         check_bounds(max_delay, max_queue, when_full)
         check_map(map)
+        if not isinstance(writer, BatchWriter):
+            raise ConfigurationError(f"a Coalescer needs a BatchWriter, not a {type(writer).__name__}")
         writer.check_shareable(by_thread=True)
         self._waits = when_full == "wait"
         self._inbox = _ThreadInbox(max_queue)
@@ -219,13 +232,14 @@ class Coalescer(Generic[Item]):
         Raises:
             QueueFull: There was no room in time; the item was not accepted.
             CoalescerClosed: The coalescer was closed before; the item was not accepted.
-            ConfigurationError: The coalescer belongs to the parent of this process.
+            ConfigurationError: The coalescer belongs to the parent of this process, or `timeout` is out of range.
         """
         if os.getpid() != self._process:
             text = (
                 "this coalescer belongs to the process that this one was forked from: make one in each, after the fork"
             )
             raise ConfigurationError(text)
+        check_timeout(timeout)
         submission = SubmittedItem(item)
         is_own = threading.current_thread() is self._thread  # which alone makes room
         self._inbox.put(submission, timeout if self._waits and not is_own and not _is_in_event_loop() else 0)
@@ -246,6 +260,7 @@ class Coalescer(Generic[Item]):
             Number of accepted items that could not be written for want of time or of a database, since the beginning;
             those on their way when the time was up are among them, and get their answers yet if the process lives.
         """
+        check_timeout(timeout)
         if os.getpid() != self._process:
             return 0
         atexit.unregister(self.close)

@@ -6,10 +6,12 @@ arrive: they are the next batch. That alone is a group commit; the delay is for 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from batchwrite.errors import ItemRefused
 from batchwrite.feeding import ITEMS_BETWEEN_PAUSES
 from batchwrite.result import ItemOutcome, OutcomeStatus
 
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from batchwrite.chunk import Chunk
+    from batchwrite.collector import Collector
     from batchwrite.engine import Run
     from batchwrite.feeding import MapFunction
 
 INTERRUPTED = "the coalescer was interrupted"
 NOT_IN_TIME = "the coalescer was closed, and its time was up before the item could be written"
+
+_log = logging.getLogger("batchwrite")
 
 _UNDONE = frozenset({OutcomeStatus.UNATTEMPTED, OutcomeStatus.UNKNOWN})
 
@@ -100,16 +105,24 @@ class Coalescing:
         begin: Begins a run; called again when one has had to stop.
         map_item: The map function.
         max_delay: Longest time in seconds that an item waits for others.
+        ends: By what whoever runs this is ended; no other exception that a map function raises ends it.
 
     Attributes:
         undone: Number of items that could not be written through no fault of their own.
         gathered: The items being written, in order.
     """
 
-    def __init__(self, inbox: Inbox, begin: Callable[[], Run], map_item: MapFunction[Any], max_delay: float) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        begin: Callable[[], Run],
+        map_item: MapFunction[Any],
+        max_delay: float,
+        ends: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+    ) -> None:
         self._inbox = inbox
         self._begin = begin
-        self._map_item = map_item
+        self._map_item = _unending(map_item, ends)
         self._pace = Pace(max_delay)
         self._run: Run | None = None
         self.gathered: deque[Submission] = deque()
@@ -204,7 +217,30 @@ class Coalescing:
 
     def _answer(self, submission: Submission, outcome: ItemOutcome) -> None:
         self.undone += outcome.status in _UNDONE
-        submission.answer(outcome)
+        try:
+            submission.answer(outcome)
+        except BaseException as error:  # noqa: BLE001 - of a callback of this caller's: others wait for their answers
+            _log.error(
+                "a callback of an outcome raised %s, and is passed by",
+                type(error).__name__,
+                extra={"action": "callback"},
+            )
+
+
+def _unending(map_item: MapFunction[Any], ends: tuple[type[BaseException], ...]) -> MapFunction[Any]:
+    """A map function that fails one caller's item where it would end the coalescer of all."""
+
+    def mapped(item: Any, out: Collector) -> object:
+        try:
+            return map_item(item, out)
+        except Exception:
+            raise
+        except ends:
+            raise
+        except BaseException as error:
+            raise ItemRefused(f"map raised {type(error).__name__}") from error
+
+    return mapped
 
 
 def drop_waiting(inbox: Inbox) -> int:

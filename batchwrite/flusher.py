@@ -367,7 +367,7 @@ class Flusher:
         message = fault.message
         if fault.kind is FaultKind.CAPACITY:
             message += f": {_MAKE_ROOM}"
-        elif fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is None:
+        elif fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is None and self._sink.is_transactional:
             message += f": {_KEEP_A_LEDGER}"
         self.stop(reason, message, fault.error_type, fault.sqlstate)
         _log.error(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from batchwrite.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from batchwrite.result import ItemFailure
 
 _log = logging.getLogger("batchwrite")
@@ -168,6 +169,10 @@ class LoggingListener(Listener):
         chunk_level: int = logging.INFO,
         failure_level: int = logging.WARNING,
     ) -> None:
+        if not isinstance(logger, (logging.Logger, NoneType)):
+            raise ConfigurationError(f"logger must be a logging.Logger, not a {type(logger).__name__}")
+        if not (isinstance(chunk_level, int) and isinstance(failure_level, int)):
+            raise ConfigurationError("levels are numbers such as logging.INFO")
         self._logger = _log if logger is None else logger
         self._chunk_level = chunk_level
         self._failure_level = failure_level
@@ -234,11 +239,16 @@ class Listeners:
         Raises:
             ConfigurationError: One of them listens to nothing.
         """
-        each = (listeners,) if _listens(listeners) or isinstance(listeners, type) else tuple(listeners)
+        is_one = _listens(listeners) or not isinstance(listeners, Iterable)
+        each = (listeners,) if is_one else tuple(listeners)
         for listener in each:
             if isinstance(listener, type) or not _listens(listener):
                 name = listener.__name__ if isinstance(listener, type) else type(listener).__name__
                 raise ConfigurationError(f"a listener is an object with one of {', '.join(_HOOKS)}: {name} is none")
+            for hook in _HOOKS:
+                if inspect.iscoroutinefunction(getattr(type(listener), hook, None)):
+                    text = f"{hook} of the listener {type(listener).__name__} is to be awaited, and nobody would"
+                    raise ConfigurationError(text)
         return cls(each)
 
     def and_first(self, listener: object) -> Listeners:
@@ -255,12 +265,13 @@ class Listeners:
     def tell(self, hook: str, details: object) -> None:
         """Call one method of all listeners that have it."""
         for listener in self.each:
-            called = getattr(listener, hook, None)
-            if called is None:
-                continue
             try:
-                called(details)
-            except Exception as error:  # noqa: BLE001 - what becomes of items does not depend on listeners
+                called = getattr(listener, hook, None)
+                if called is not None:
+                    called(details)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - what becomes of items does not depend on listeners
                 _log.error(
                     "%s of the listener %s raised %s, and is passed by",
                     hook,
@@ -271,4 +282,7 @@ class Listeners:
 
 
 def _listens(listener: object) -> bool:
-    return any(callable(getattr(listener, hook, None)) for hook in _HOOKS)
+    try:
+        return any(callable(getattr(listener, hook, None)) for hook in _HOOKS)
+    except Exception:  # noqa: BLE001 - of what it looks up; it may listen all the same
+        return True

@@ -71,7 +71,7 @@ class Recorded(Sequence[Sequence[Write]]):
         recorded: The values that the shape makes a write of, or the writes of the item.
     """
 
-    __slots__ = ("_recorded", "_rows", "_shapes")
+    __slots__ = ("__weakref__", "_recorded", "_rows", "_shapes")
 
     def __init__(self, shapes: Sequence[AnyShape | None], recorded: Sequence[Any]) -> None:
         self._shapes = shapes

@@ -116,5 +116,9 @@ class Sink(Catalog, Protocol):
             FlushFailed: With a fault that is no item's.
         """
 
+    @property
+    def is_transactional(self) -> bool:
+        """Whether books can be committed with the items."""
+
     def close(self) -> None:
         """Give back what the sink opened itself."""

@@ -13,7 +13,7 @@ from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
 from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
-from batchwrite.sinks.lent import Lender, is_transaction
+from batchwrite.sinks.lent import Lender, check_transaction, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
 from batchwrite.writer_base import WriterBase, check_seconds
 
@@ -98,6 +98,7 @@ class BatchWriter(WriterBase[Target]):
         Raises:
             ConfigurationError: As `BatchWriter`; or the session is bound to several engines.
         """
+        check_transaction(session)
         return cls(session, **options)
 
     def __enter__(self) -> Self:

@@ -172,14 +172,23 @@ class WriterBase(Generic[Database]):
         if by_thread:
             self.check_writable_by_thread()
 
+    def check_unlent(self) -> None:
+        """Make sure that chunks have transactions of their own.
+
+        Raises:
+            ConfigurationError: They are in the caller's.
+        """
+        if self._sink.is_lent:
+            text = "a session, or a connection, must not be used by another thread or task meanwhile: give an engine"
+            raise ConfigurationError(text)
+
     def check_writable_by_thread(self) -> None:
         """Make sure that a thread of the library's own can write.
 
         Raises:
             ConfigurationError: It cannot, or must not.
         """
-        if self._sink.is_lent:
-            raise ConfigurationError("a session, or a connection, must not be used by another thread: give an engine")
+        self.check_unlent()
         if self._sink.is_bound_to_threads:
             text = "the engine gives each thread a database of its own (SQLite in memory): another would be written to"
             raise ConfigurationError(text)

@@ -11,16 +11,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from batchwrite.aio.guard import Cancelled, Guard
-from batchwrite.aio.writer import as_map
-from batchwrite.coalescer import CLOSED, FORKED, FULL, check_bounds
+from batchwrite.aio.writer import AsyncBatchWriter, as_map
+from batchwrite.coalescer import CLOSED, FORKED, FULL, check_bounds, check_timeout
 from batchwrite.coalescing import Coalescing, drop_waiting
 from batchwrite.errors import CoalescerClosed, ConfigurationError, QueueFull
 from batchwrite.feeding import add_item
 
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Self
 
-    from batchwrite.aio.writer import AsyncBatchWriter, AsyncMapFunction
+    from batchwrite.aio.writer import AsyncMapFunction
     from batchwrite.meter import WriterStats
     from batchwrite.result import ItemOutcome
 
@@ -163,6 +164,8 @@ class AsyncCoalescer(Generic[Item]):
         when_full: Literal["wait", "raise"] = "wait",
     ) -> None:
         check_bounds(max_delay, max_queue, when_full)
+        if not isinstance(writer, AsyncBatchWriter):
+            raise ConfigurationError(f"an AsyncCoalescer needs an AsyncBatchWriter, not a {type(writer).__name__}")
         self._guard = Guard()
         self._map = as_map(map, self._guard)
         writer.check_shareable(by_thread=False)
@@ -204,6 +207,7 @@ class AsyncCoalescer(Generic[Item]):
             ConfigurationError: The coalescer belongs to another event loop or process, the writer lacks its ledger, or
                 it is the coalescer's own map function that asks.
         """
+        check_timeout(timeout)
         inbox = self._opened()
         self._refuse_own_map()
         future = await inbox.put(item, timeout if self._waits else 0)
@@ -226,6 +230,7 @@ class AsyncCoalescer(Generic[Item]):
         Raises:
             ConfigurationError: The coalescer belongs to another event loop, or it is its own map function that asks.
         """
+        check_timeout(timeout)
         if self._inbox is None or os.getpid() != self._process:
             self._is_closed = True
             return 0
@@ -262,12 +267,15 @@ class AsyncCoalescer(Generic[Item]):
             await self.close(timeout)
             os.kill(os.getpid(), signal_number)
 
-        def handle() -> None:
-            loop.remove_signal_handler(signal_number)
-            signal.signal(signal_number, before if before is not None else signal.SIG_DFL)
+        def begin() -> None:
             self._draining = asyncio.create_task(drain())
 
-        loop.add_signal_handler(signal_number, handle)
+        # Not by the event loop's own handlers: whose they are cannot be asked, and so they could not be given back.
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            signal.signal(signal_number, before if before is not None else signal.SIG_DFL)
+            loop.call_soon_threadsafe(begin)
+
+        signal.signal(signal_number, handle)
 
     def _opened(self) -> _LoopInbox:
         """The inbox, and somebody who serves it."""
@@ -281,7 +289,11 @@ class AsyncCoalescer(Generic[Item]):
             self._inbox = _LoopInbox(loop, self._guard, self._max_queue)
             self._writer.watch(self._inbox)
             self._coalescing = Coalescing(
-                self._inbox, lambda: self._writer.shared_run(self._guard.host), self._map, self._max_delay
+                self._inbox,
+                lambda: self._writer.shared_run(self._guard.host),
+                self._map,
+                self._max_delay,
+                ends=(KeyboardInterrupt, asyncio.CancelledError),
             )
             self._task = asyncio.create_task(self._guard.run(self._work), name="batchwrite-coalescer")
         elif loop is not self._loop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,9 @@ Value = TypeVar("Value")
 class RunCancelled(asyncio.CancelledError):
     """The task that waited for a run was cancelled; an `asyncio.CancelledError`, so that it ends the task.
 
+    In Python 3.11, whose `asyncio.timeout` knows no subclasses, an `asyncio.CancelledError` with the attribute `result`
+    is raised in its place: catch that one, and look at its `result`, where 3.11 is to be served, too.
+
     Attributes:
         result: What was written before; items received but not yet flushed are counted as unattempted.
     """
@@ -30,6 +34,15 @@ class RunCancelled(asyncio.CancelledError):
     def __init__(self, message: str, *, result: BatchResult) -> None:
         super().__init__(message)
         self.result = result
+
+
+def cancelled(message: str, result: BatchResult) -> asyncio.CancelledError:
+    """A `RunCancelled`; in Python 3.11 (see there) the class that it is derived from, with a result."""
+    if sys.version_info >= (3, 12):
+        return RunCancelled(message, result=result)
+    error = asyncio.CancelledError(message)
+    error.result = result  # type: ignore[attr-defined]
+    return error
 
 
 class Cancelled(KeyboardInterrupt):
@@ -65,15 +78,20 @@ class Guard:
             value = await self._outcome(function, arguments)
         except RunInterrupted as error:
             if self.asked:
-                raise RunCancelled(str(error), result=error.result) from None
+                raise cancelled(str(error), error.result) from None
             raise
-        except asyncio.CancelledError:
-            if self.asked and self.guarded is not None:
-                raise RunCancelled("the task was cancelled", result=self.guarded.result()) from None
+        except (asyncio.CancelledError, Cancelled):
+            if self.asked:
+                raise self._cancelled() from None
             raise
-        if self.asked and self.guarded is not None:
-            raise RunCancelled("the task was cancelled", result=self.guarded.result())
+        if self.asked:
+            raise self._cancelled()
         return value
+
+    def _cancelled(self) -> asyncio.CancelledError:
+        if self.guarded is None:
+            return asyncio.CancelledError()
+        return cancelled("the task was cancelled", self.guarded.result())
 
     async def _outcome(self, function: Callable[..., Value], arguments: Iterable[object]) -> Value:
         task = self.task = asyncio.create_task(_outcome_of(function, arguments))

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from inspect import isawaitable
+from inspect import isasyncgenfunction, isawaitable, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.engine import URL
@@ -19,10 +19,10 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from batchwrite.aio.guard import Guard
 from batchwrite.batch import Batch
 from batchwrite.database import keep_foreign_keys, made_of
-from batchwrite.errors import ConfigurationError
+from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
-from batchwrite.sinks.lent import Lender, is_transaction
+from batchwrite.sinks.lent import Lender, check_transaction, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
 from batchwrite.writer_base import WriterBase, check_seconds
 
@@ -43,6 +43,8 @@ _DRIVERS = {
     "mariadb": "mariadb+aiomysql",
     "sqlite": "sqlite+aiosqlite",
 }
+
+_LAZY = (isgeneratorfunction, isasyncgenfunction)
 
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
@@ -90,10 +92,19 @@ def as_map(map_item: AsyncMapFunction[Item], guard: Guard) -> Callable[[Item, Co
     if not callable(map_item):
         raise ConfigurationError("map must be a function of an item and a collector")
 
+    if any(is_lazy(called) for called in (map_item, type(map_item).__call__) for is_lazy in _LAZY):
+        raise ConfigurationError("map must be a function: calling this one only makes a generator")
+
     def awaited(item: Item, out: Collector) -> None:
         found = map_item(item, out)
         if isawaitable(found):
-            guard.wait_for(found)
+            try:
+                guard.wait_for(found)
+            except asyncio.CancelledError as error:
+                if guard.task is None or guard.task.cancelling():
+                    raise
+                # Something else that it waits for was cancelled: that is the item's misfortune, and nobody else's.
+                raise ItemRefused("what the map function waited for was cancelled") from error
 
     return awaited
 
@@ -103,6 +114,7 @@ class AsyncItemStream:
 
     def __init__(self, guard: Guard, begin: Callable[[], Iterator[ChunkReport]]) -> None:
         self._guard = guard
+        self._is_stopped = False
         self._outcomes = self._read(begin)
 
     def __aiter__(self) -> AsyncIterator[ItemOutcome]:
@@ -122,11 +134,14 @@ class AsyncItemStream:
 
     def stop(self) -> None:
         """Take no more input and flush nothing more; iterating on yields what is left, the rest as unattempted."""
+        self._is_stopped = True
         if self._guard.guarded is not None:
             self._guard.guarded.stop("caller", "the caller stopped the run")
 
     async def _read(self, begin: Callable[[], Iterator[ChunkReport]]) -> AsyncGenerator[ItemOutcome]:
         reports: Any = await self._guard.run(begin)
+        if self._is_stopped:  # before anything was read
+            self.stop()
         try:
             while (report := await self._guard.run(next, reports, None)) is not None:
                 for outcome in report.outcomes():
@@ -225,6 +240,7 @@ class AsyncBatchWriter(WriterBase[AsyncTarget]):
         Raises:
             ConfigurationError: As `BatchWriter.in_session`.
         """
+        check_transaction(session)
         return cls(session, **options)
 
     async def __aenter__(self) -> Self:
@@ -315,6 +331,7 @@ class AsyncBatchWriter(WriterBase[AsyncTarget]):
         """
         if flush_after is not None:
             check_seconds("flush_after", flush_after)
+            self.check_unlent()
         guard = Guard()
         guard.guarded = await guard.run(self._runs.collected, guard.host)
         batch = Batch(guard.guarded)
@@ -364,4 +381,4 @@ class AsyncBatchWriter(WriterBase[AsyncTarget]):
             engine = made_of(database, create_async_engine, _DRIVERS, extra="async").sync_engine
             keep_foreign_keys(engine)
             return sink_for(engine, owns_engine=True, options=options)
-        raise ConfigurationError(f"a {type(database).__name__} is neither an AsyncEngine nor a database URL")
+        raise ConfigurationError(f"a {type(database).__name__} is no AsyncEngine, database URL or AsyncSession")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.orm import Session, scoped_session
 
-from batchwrite.errors import ConfigurationError
+from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.fault import Fault, FaultKind, FlushFailed
 from batchwrite.sinks.dialects import DialectRules
 
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 def is_transaction(database: object) -> bool:
     """Whether something is a session or a connection, or stands for one."""
     return _is_awaited(database) or isinstance(database, (Session, Connection, scoped_session))
+
+
+def check_transaction(database: object) -> None:
+    """Make sure that something is a session or a connection.
+
+    Raises:
+        ConfigurationError: It is not: what is written there would be committed.
+    """
+    if not is_transaction(database):
+        raise ConfigurationError(f"{type(database).__name__} is no class of sessions or connections")
 
 
 def _is_awaited(database: object) -> bool:
@@ -50,7 +60,7 @@ class Lender:
         if _is_awaited(database) is not is_awaited:
             name = "BatchWriter" if is_awaited else "batchwrite.aio.AsyncBatchWriter"
             raise ConfigurationError(f"a {type(database).__name__} needs a {name}")
-        self._owner = _owner_of(database)
+        self._database = database
 
     @property
     def engine(self) -> Engine:
@@ -59,13 +69,24 @@ class Lender:
         Raises:
             ConfigurationError: The session has none, or not one for all tables.
         """
-        if isinstance(self._owner, Connection):
-            return self._owner.engine
+        owner = _owner_of(self._database)
+        if isinstance(owner, Connection):
+            return owner.engine
         try:
-            bind = self._owner.get_bind()
+            bind = owner.get_bind()
         except Exception as error:
             raise ConfigurationError("the session is bound to no engine, or to several: give a Connection") from error
         return bind.engine
+
+    def check(self, table: Table, engine: Engine) -> None:
+        """Make sure that a table is in the database that is written to.
+
+        Raises:
+            ItemRefused: The session has it in another.
+        """
+        owner = _owner_of(self._database)
+        if isinstance(owner, Session) and owner.get_bind(clause=table).engine is not engine:
+            raise ItemRefused("the session has this table in another database: give its Connection", table=table.name)
 
     def lend(self) -> Connection:
         """The connection; what the session has not written yet is written first, as before any query.
@@ -73,7 +94,7 @@ class Lender:
         Raises:
             FlushFailed: That is refused.
         """
-        owner = self._owner
+        owner = _owner_of(self._database)  # asked each time: a scoped session may be another by now
         if isinstance(owner, Connection):
             return owner
         try:

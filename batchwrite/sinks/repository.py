@@ -7,13 +7,15 @@ what the repository is declared to be; what has landed already is remembered, an
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakKeyDictionary
 
 from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify
 from batchwrite.result import BatchResult, Status
-from batchwrite.sinks.told import Refusal, Told, told_by
+from batchwrite.sinks.told import Refusal, Told, Unreadable, checked, told_by
 from batchwrite.table import TableInfo, Target
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ _HALF_WRITTEN = (
     "idempotent=True if an entity that is there already may be inserted again"
 )
 
+_TO_BE_AWAITED = "the repository is to be awaited: use batchwrite.aio.AsyncBatchWriter"
+
+_NOT_YET = "the repository has answered by an iterator, which does its work when it is read: nobody would read it"
+
 _BATCHED_ALREADY = (
     "the repository has answered by the result of a writer of its own, in which not all is written: hand over a method "
     "that raises, not one that is decorated with batched() or runs a BatchWriter"
@@ -66,7 +72,7 @@ class Repository:
         insert_one: Called with one entity, when `insert_many` has raised without saying so; writes it or raises.
         atomic: Whether `insert_many`, when it raises, has written nothing.
         idempotent: Whether an entity that is there already may be inserted again, by either, with no effect.
-        failures_of: Says what `told` forms do not cover: called with the entities and with what `insert_many` has
+        failures_of: Says what these forms do not cover: called with the entities and with what `insert_many` has
             raised or returned; gives by position why entities were refused (an exception, or a text without values),
             or `None` for nothing to say. The others are then taken as written.
         name: What it is called in messages.
@@ -93,8 +99,8 @@ class Repository:
 class _Progress:
     """What is known of the items of a chunk, over all attempts to write it."""
 
-    def __init__(self, items: Sequence[Sequence[Write]]) -> None:
-        self.items = items
+    def __init__(self, count: int) -> None:
+        self._count = count
         self.decided: dict[int, Fault | None] = {}  # by position; nothing against those that are written
         self.cause: Fault | None = None  # why they are written one by one
 
@@ -110,7 +116,7 @@ class _Progress:
 
     def open(self) -> list[int]:
         """Positions of those that are not decided."""
-        return [place for place in range(len(self.items)) if place not in self.decided]
+        return [place for place in range(self._count) if place not in self.decided]
 
 
 class RepositorySink:
@@ -130,14 +136,14 @@ class RepositorySink:
     ) -> None:
         if options.chunk_timeout is not None:
             raise ConfigurationError("a repository's connections are its own: chunk_timeout cannot bound them")
-        if wait_for is None and any(map(inspect.iscoroutinefunction, (repository.insert_many, repository.insert_one))):
-            raise ConfigurationError("the repository is to be awaited: use batchwrite.aio.AsyncBatchWriter")
+        _check_methods(repository, is_awaited=wait_for is not None)
         self._repository = repository
         self._options = options
         self._wait_for = wait_for
         self._table = TableInfo(name=repository.name, handle=repository, columns=(_ENTITY,))
-        self._progress = _Progress(())
-        self.is_bound_to_threads = False
+        # By chunk, since runs may share a writer; forgotten with the chunk.
+        self._progress: WeakKeyDictionary[Sequence[Sequence[Write]], _Progress] = WeakKeyDictionary()
+        self.is_bound_to_threads = self.is_transactional = False
         self.is_lent = False
 
     # ---- the catalog
@@ -188,7 +194,7 @@ class RepositorySink:
         if progress.cause is not None:
             raise FlushFailed(progress.cause)
         while places := progress.open():
-            self._write_many(progress, places)
+            self._write_many(progress, items, places)
         return progress.refused
 
     def write_each(
@@ -228,17 +234,15 @@ class RepositorySink:
     # ---- the repository
 
     def _of(self, items: Sequence[Sequence[Write]]) -> _Progress:
-        if self._progress.items is not items:
-            self._progress = _Progress(items)
-        return self._progress
+        return self._progress.setdefault(items, _Progress(len(items)))
 
-    def _write_many(self, progress: _Progress, places: Sequence[int]) -> None:
+    def _write_many(self, progress: _Progress, items: Sequence[Sequence[Write]], places: Sequence[int]) -> None:
         """Call the bulk method, and remember what it says."""
-        entities = [_entity(progress.items[place]) for place in places]
+        entities = [_entity(items[place]) for place in places]
         answer: object
         error: Exception | None = None
         try:
-            answer = self._called(self._repository.insert_many, entities)
+            answer = self._called(self._repository.insert_many, entities.copy())  # it may do with it what it likes
         except FlushFailed:
             raise
         except Exception as raised:  # noqa: BLE001 - whatever it is, it is classified
@@ -264,14 +268,15 @@ class RepositorySink:
         try:
             if self._repository.failures_of is not None:
                 failures = self._repository.failures_of(entities, answer)
-                if failures is not None:
-                    return Told(refused=dict(failures))
+                if failures is not None and (failures or not isinstance(answer, BaseException)):
+                    return checked(Told(refused=dict(failures)), entities)
             return told_by(entities, answer)
         except Exception as error:
             text = f"what insert_many says of its entities cannot be read ({type(error).__name__})"
-            raise FlushFailed(
-                Fault(kind=FaultKind.IN_DOUBT, error_type=type(error).__name__, message=text, detail=str(error))
-            ) from error
+            if isinstance(error, Unreadable):
+                text = str(error)
+            fault = Fault(kind=FaultKind.IN_DOUBT, error_type=type(error).__name__, message=text, detail=_text(error))
+            raise FlushFailed(fault) from error
 
     def _remember(self, progress: _Progress, places: Sequence[int], told: Told, *, is_undone: bool) -> None:
         """Take the bulk method at its word.
@@ -312,8 +317,11 @@ class RepositorySink:
                 if self._wait_for is None:
                     if inspect.iscoroutine(answer):
                         answer.close()
-                    raise ConfigurationError("the repository is to be awaited: use batchwrite.aio.AsyncBatchWriter")
+                    raise FlushFailed(self._judged(ConfigurationError(_TO_BE_AWAITED)))
                 answer = self._wait_for(answer)
+            if isinstance(answer, (Iterator, AsyncIterator)):
+                fault = Fault(kind=FaultKind.IN_DOUBT, error_type=type(answer).__name__, message=_NOT_YET)
+                raise FlushFailed(fault)
             if isinstance(answer, BatchResult) and answer.status is not Status.SUCCESS:
                 fault = Fault(kind=FaultKind.IN_DOUBT, error_type="BatchResult", message=_BATCHED_ALREADY)
                 raise FlushFailed(fault)
@@ -364,12 +372,33 @@ class RepositorySink:
             fault = classify(cause, while_writing=True)
         elif any(each.__name__ in _LOST for each in type(error).__mro__):
             text = "the connection to the other side was lost"
-            fault = Fault(kind=FaultKind.LOST, error_type=type(error).__name__, message=text, detail=str(error))
+            fault = Fault(kind=FaultKind.LOST, error_type=type(error).__name__, message=text, detail=_text(error))
         else:
             kind = FaultKind.FATAL if isinstance(error, (ConfigurationError, MemoryError)) else FaultKind.ITEM
             text = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__} was raised"
-            fault = Fault(kind=kind, error_type=type(error).__name__, message=text, detail=str(error))
+            fault = Fault(kind=kind, error_type=type(error).__name__, message=text, detail=_text(error))
         return self._options.judged(error, fault)
+
+
+def _check_methods(repository: Repository, *, is_awaited: bool) -> None:
+    """Make sure that calling the methods does their work.
+
+    Raises:
+        ConfigurationError: It does not.
+    """
+    for method in (repository.insert_many, repository.insert_one):
+        for called in (method, getattr(method, "__call__", None)):  # noqa: B004 - of an object, the method of its class
+            if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+                raise ConfigurationError(_NOT_YET)
+            if not is_awaited and inspect.iscoroutinefunction(called):
+                raise ConfigurationError(_TO_BE_AWAITED)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception that cannot even be printed must not end the run
+        return type(error).__name__
 
 
 def _entity(writes: Sequence[Write]) -> Any:
@@ -379,7 +408,9 @@ def _entity(writes: Sequence[Write]) -> Any:
 def _causes(error: BaseException) -> Iterable[BaseException]:
     """An exception, and those that it was raised from: Django's and others' stand for the driver's."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:  # `raise error from error` is a circle
+        seen.add(id(cause))
         yield cause
         cause = cause.__cause__
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
-    from sqlalchemy import Connection, Engine, Select
+    from sqlalchemy import Connection, Engine, Select, Table
 
     from batchwrite.ledger import Books
     from batchwrite.sink import PendingWrite
@@ -101,6 +101,11 @@ class SqlSink(SqlCatalog):
     def is_bound_to_threads(self) -> bool:
         """Whether another thread would see another database."""
         return isinstance(self._engine.pool, SingletonThreadPool)
+
+    @property
+    def is_transactional(self) -> bool:
+        """Yes."""
+        return True
 
     @property
     def is_lent(self) -> bool:
@@ -181,6 +186,11 @@ class SqlSink(SqlCatalog):
         if self._surprises:
             return max(1, min(count, int(_CLEAN_HALF / self._surprises)))
         return count if has_suspects else (count + 1) // 2  # the whole has just failed, and nobody knows why
+
+    def _info(self, table: Table) -> TableInfo:
+        if self._lender is not None and table not in self._tables:
+            self._lender.check(table, self._engine)
+        return super()._info(table)
 
     # ---- the transaction
 

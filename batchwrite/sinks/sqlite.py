@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects import sqlite
 
+from batchwrite.errors import ConfigurationError
 from batchwrite.sinks.dialects import DialectRules
 from batchwrite.sinks.lent import LentRules
 
@@ -109,6 +110,11 @@ class LentSqliteRules(LentRules, SqliteRules):
         if not connection.in_transaction():
             connection.begin()
         if not _is_in_transaction(connection):
+            raw: Any = connection.connection.dbapi_connection
+            if getattr(raw, "isolation_level", "") is None:
+                raise ConfigurationError(
+                    "the connection is set to AUTOCOMMIT, in which nobody would commit: set another isolation level"
+                )
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 

@@ -68,12 +68,31 @@ def told_by(entities: Sequence[Any], answer: object) -> Told | None:
 
     Returns:
         What was said; nothing where it says nothing of that kind.
+
+    Raises:
+        Unreadable: It names entities that were not among them.
     """
     for read in _FORMS:
         told = read(entities, answer)
         if told is not None:
-            return told if all(0 <= place < len(entities) for place in {*told.refused, *told.unattempted}) else None
+            return checked(told, entities)
     return None
+
+
+class Unreadable(BatchWriteError):
+    """What was said of entities is not about those that were given."""
+
+
+def checked(told: Told, entities: Sequence[Any]) -> Told:
+    """What was said, if it is about the entities given.
+
+    Raises:
+        Unreadable: It is not.
+    """
+    for place in {*told.refused, *told.unattempted}:
+        if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(entities):
+            raise Unreadable(f"insert_many has refused an entity at position {place!r}, of {len(entities)} given to it")
+    return told
 
 
 def _own(_entities: Sequence[Any], answer: object) -> Told | None:
@@ -173,9 +192,11 @@ def _dynamo_transaction(entities: Sequence[Any], answer: object) -> Told | None:
 
 def _one_each(entities: Sequence[Any], answer: object) -> Told | None:
     """A list as long as the entities, in which exceptions stand for those that were refused."""
-    if not isinstance(answer, (list, tuple)) or len(answer) != len(entities):
+    if not isinstance(answer, (list, tuple)):
         return None
     refused = {place: each for place, each in enumerate(answer) if isinstance(each, BaseException)}
+    if refused and len(answer) != len(entities):
+        raise Unreadable(f"insert_many has answered by {len(answer)} results for {len(entities)} entities")
     return Told(refused=refused) if refused else None
 
 

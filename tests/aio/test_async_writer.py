@@ -8,6 +8,8 @@ from rows import ROWS, ids, write, write_later
 
 from batchwrite import (
     BatchFailed,
+    BatchWriter,
+    Coalescer,
     ConfigurationError,
     DeadLetters,
     Ledger,
@@ -254,3 +256,38 @@ def test_a_coalescer_tells_figures(loop, aengine):
     of_coalescer, of_writer = loop.run(scenario())
     assert (of_coalescer.written, of_coalescer.failed, of_coalescer.waiting) == (2, 1, 0)
     assert of_writer.received == 3
+
+
+def lazily(item, out):
+    yield write(item, out)
+
+
+async def lazily_later(item, out):
+    yield write(item, out)
+
+
+@pytest.mark.parametrize("map_item", [lazily, lazily_later])
+def test_a_map_that_only_makes_a_generator_is_refused(loop, aengine, map_item):
+    with pytest.raises(ConfigurationError, match="generator"):
+        loop.run(AsyncBatchWriter(aengine).run([1], map_item))
+    with pytest.raises(ConfigurationError, match="generator"):
+        AsyncCoalescer(AsyncBatchWriter(aengine), map_item)
+
+
+def test_a_stream_stopped_before_it_is_read_writes_nothing(loop, aengine, prepared):
+    async def scenario():
+        stream = AsyncBatchWriter(aengine).stream([1, 2, 3], write)
+        stream.stop()
+        return [outcome async for outcome in stream], stream.result
+
+    outcomes, result = loop.run(scenario())
+    assert (outcomes, result.received, result.abort.reason) == ([], 0, "caller")
+    assert ids(prepared) == []
+
+
+def test_a_coalescer_needs_the_writer_of_its_kind(aengine, prepared):
+    with pytest.raises(ConfigurationError, match="needs an AsyncBatchWriter, not a BatchWriter"):
+        AsyncCoalescer(BatchWriter(prepared), write)
+    for other in (AsyncBatchWriter(aengine), None, prepared):
+        with pytest.raises(ConfigurationError, match="needs a BatchWriter"):
+            Coalescer(other, write)

@@ -7,7 +7,7 @@ import pytest
 from awaited import one_by_one
 from rows import ROWS, ids, write, write_later
 
-from batchwrite.aio import AsyncBatchWriter, RunCancelled
+from batchwrite.aio import AsyncBatchWriter
 
 
 def test_a_cancelled_run_tells_what_it_has_written(loop, aengine, prepared):
@@ -23,7 +23,7 @@ def test_a_cancelled_run_tells_what_it_has_written(loop, aengine, prepared):
         while not ids(prepared):
             await asyncio.sleep(0.01)
         task.cancel()
-        with pytest.raises(RunCancelled) as caught:
+        with pytest.raises(asyncio.CancelledError) as caught:
             await task
         assert task.cancelled()
         return caught.value.result
@@ -52,10 +52,8 @@ def test_a_thousand_tasks_cancelled_at_random_leave_nothing_open_and_nothing_twi
             await asyncio.sleep(0)
         try:
             return items, await task
-        except RunCancelled as error:
-            return items, error.result
-        except asyncio.CancelledError:
-            return items, None  # before the run had begun
+        except asyncio.CancelledError as error:
+            return items, getattr(error, "result", None)  # nothing before the run had begun
 
     async def all_of_them():
         slots = asyncio.Semaphore(8)
@@ -96,7 +94,7 @@ def test_a_cancellation_waits_for_the_end_of_a_chunk(loop, postgres, postgres_en
         task = asyncio.create_task(AsyncBatchWriter(postgres).run([1, 2], write))
         await asyncio.sleep(0.25)
         task.cancel()
-        with pytest.raises(RunCancelled) as caught:
+        with pytest.raises(asyncio.CancelledError) as caught:
             await task
         return caught.value.result
 
@@ -116,7 +114,7 @@ def test_cancelled_twice_it_does_not_wait(loop, postgres, postgres_engine):
             await asyncio.sleep(0.1)
             assert not task.done()
             task.cancel()
-            with pytest.raises(RunCancelled) as caught:
+            with pytest.raises(asyncio.CancelledError) as caught:
                 await task
             return caught.value.result
 
@@ -124,3 +122,57 @@ def test_cancelled_twice_it_does_not_wait(loop, postgres, postgres_engine):
         connection.rollback()
     assert (result.written, result.failed) == (0, 0)
     assert ids(postgres_engine) == []
+
+
+@pytest.mark.parametrize("where", ["flush", "item", "exit"])
+def test_a_batch_that_is_cancelled_while_it_is_flushed_ends_its_task_and_nothing_else(
+    loop, postgres, postgres_engine, where
+):
+    with postgres_engine.connect() as other:
+        other.exec_driver_sql("LOCK TABLE rows_of_aio")
+
+        async def feed():
+            async with AsyncBatchWriter(postgres, chunk_size=1 if where == "item" else 10).collect() as batch:
+                async with batch.item(1) as out:
+                    write(1, out)
+                if where == "flush":
+                    await batch.flush()
+
+        async def cancelled():
+            task = asyncio.create_task(feed())
+            await asyncio.sleep(0.3)
+            task.cancel()
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        loop.run(cancelled())
+    assert ids(postgres_engine) == []
+
+
+def test_a_timeout_around_a_run_is_a_timeout(loop, aengine):
+    async def slow():
+        for number in range(100):
+            await asyncio.sleep(0.05)
+            yield number
+
+    async def timed():
+        async with asyncio.timeout(0.2):
+            await AsyncBatchWriter(aengine).run(slow(), write)
+
+    with pytest.raises(TimeoutError):
+        loop.run(timed())
+
+
+def test_what_map_waits_for_may_be_cancelled_without_the_run(loop, aengine, prepared):
+    async def map_item(item, out):
+        if item == 2:
+            other = asyncio.ensure_future(asyncio.sleep(9))
+            other.cancel()
+            await other
+        write(item, out)
+
+    result = loop.run(AsyncBatchWriter(aengine).run([1, 2, 3], map_item))
+    assert (result.written, result.failed) == (2, 1)
+    assert ids(prepared) == [1, 3]

@@ -97,6 +97,32 @@ def started(program, engine, **options):
     )
 
 
+TWO = """
+import asyncio, sys
+from batchwrite.aio import AsyncBatchWriter, AsyncCoalescer
+from rows import write
+async def main():
+    async with AsyncBatchWriter(sys.argv[1]) as writer:
+        first, second = AsyncCoalescer(writer, write), AsyncCoalescer(writer, write)
+        for number, coalescer in enumerate((first, second)):
+            await coalescer.submit(number)
+            coalescer.close_on_signal()
+        waiting = [asyncio.create_task(each.submit(number)) for number, each in ((2, first), (3, second))]
+        print("ready", flush=True)
+        await asyncio.sleep(30)
+asyncio.run(main())
+"""
+
+
+def test_two_coalescers_of_one_event_loop_are_closed_one_after_the_other(prepared):
+    process = started(TWO, prepared)
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM, err
+    assert ids(prepared) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("program", [THREADS, TASKS], ids=["threads", "tasks"])
 def test_sigterm_under_load_writes_or_answers_all_that_was_accepted(prepared, program):
     process = started(program, prepared)

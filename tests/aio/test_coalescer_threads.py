@@ -147,26 +147,40 @@ def test_cancelling_is_for_what_has_not_been_taken_up(prepared):
     assert ids(prepared) == [0]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # which it does, on purpose
-def test_a_map_function_that_ends_the_thread_leaves_nobody_waiting(prepared):
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_a_map_function_cannot_end_the_coalescer_of_all(prepared, error):
     def leave(item, out):
         if item == 3:
-            raise SystemExit
+            raise error
         write(item, out)
 
-    coalescer = Coalescer(BatchWriter(prepared), leave)
-    futures = []
-    for item in range(6):
-        try:
-            futures.append(coalescer.submit(item))
-        except CoalescerClosed:
-            break
-    statuses = [future.result(timeout=30).status for future in futures]
-    assert coalescer.close() == statuses.count(OutcomeStatus.UNATTEMPTED)
-    assert OutcomeStatus.UNATTEMPTED in statuses
-    assert ids(prepared) == [item for item, status in enumerate(statuses) if status is WRITTEN]
-    with pytest.raises(CoalescerClosed):
-        coalescer.submit(9)
+    with Coalescer(BatchWriter(prepared), leave) as coalescer:
+        futures = [coalescer.submit(item) for item in range(6)]
+    failure = futures[3].result().failure
+    assert failure.message == f"map raised {error.__name__}"
+    assert ids(prepared) == [0, 1, 2, 4, 5]
+
+
+def test_a_callback_that_raises_costs_nobody_his_answer(prepared, caplog):
+    def leave(_future):
+        raise SystemExit
+
+    with Coalescer(BatchWriter(prepared), write, max_delay=0.2) as coalescer:
+        futures = [coalescer.submit(item) for item in range(6)]
+        for future in futures:
+            future.add_done_callback(leave) if not future.done() else None
+    assert [future.result().status for future in futures] == [WRITTEN] * 6
+    assert ids(prepared) == list(range(6))
+
+
+@pytest.mark.parametrize("timeout", ["x", -1, True, 1e300])
+def test_a_time_that_makes_no_sense_is_refused(prepared, timeout):
+    with Coalescer(BatchWriter(prepared), write) as coalescer:
+        with pytest.raises(ConfigurationError, match="timeout"):
+            coalescer.submit(1, timeout=timeout)
+        with pytest.raises(ConfigurationError, match="timeout"):
+            coalescer.close(timeout)
+        assert coalescer.submit(1).result().status is WRITTEN
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from batchwrite import (
     DeadLetterFile,
     FaultKind,
     Ledger,
+    PartialFailure,
     Repository,
     RetryPolicy,
     Status,
@@ -265,6 +267,103 @@ def test_it_is_called_in_the_callers_thread_alone():
 
     BatchWriter.for_repository(insert_many=insert, insert_one=insert, chunk_size=2, workers=4).run(range(20))
     assert threads == {threading.current_thread()}
+
+
+def test_runs_that_share_a_writer_do_not_forget_what_the_others_have_written():
+    busy = type("Busy", (Exception,), {"sqlstate": "40001"})
+    stored, seen, meeting = [], set(), threading.Barrier(2)
+
+    def insert_many(entities):
+        run = entities[0][0]
+        if run in seen:
+            stored.extend(entities)
+            return
+        seen.add(run)
+        stored.append(entities[0])
+        meeting.wait(10)
+        raise PartialFailure({1: busy()})
+
+    writer = BatchWriter.for_repository(
+        insert_many=insert_many, insert_one=stored.append, retry=RetryPolicy(first_wait=0.05)
+    )
+    runs = [threading.Thread(target=writer.run, args=([run + "1", run + "2"],)) for run in "ab"]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert sorted(stored) == ["a1", "a2", "b1", "b2"]
+
+
+def lazily(entities):
+    yield from entities
+
+
+async def lazily_later(entities):
+    yield entities
+
+
+@pytest.mark.parametrize("method", [lazily, lazily_later])
+def test_methods_that_do_their_work_later_are_refused(method):
+    with pytest.raises(ConfigurationError, match="iterator"):
+        BatchWriter.for_repository(insert_many=method, insert_one=print)
+    hidden = partial(method)  # which does not look like one
+    result = BatchWriter.for_repository(insert_many=lambda entities: hidden([*entities]), insert_one=print).run([1])
+    assert (result.unknown, result.written) == (1, 0)
+
+
+def test_a_bulk_method_may_use_up_its_list():
+    stored = []
+
+    def insert_many(entities):
+        refused = []
+        for place in range(len(entities)):
+            entity = entities.pop(0)
+            if entity == 2:
+                refused.append({"index": place, "error": "bad"})
+            else:
+                stored.append(entity)
+        return refused
+
+    result = BatchWriter.for_repository(insert_many=insert_many, insert_one=print).run([1, 2, 3])
+    assert (stored, result.written, result.failed) == ([1, 3], 2, 1)
+
+
+@pytest.mark.parametrize("failures", [{99: "no"}, {"0": "no"}, {-1: "no"}])
+def test_failures_of_entities_that_were_not_given_leave_all_in_doubt(failures):
+    result = BatchWriter.for_repository(
+        insert_many=lambda _entities: None, insert_one=print, failures_of=lambda _entities, _answer: failures
+    ).run([1, 2])
+    assert (result.unknown, result.written) == (2, 0)
+    assert "position" in result.abort.message
+    assert "Ledger" not in result.abort.message
+
+
+def test_an_exception_of_which_nothing_is_said_is_one():
+    def fail(_entities):
+        raise ConnectionResetError
+
+    result = BatchWriter.for_repository(
+        insert_many=fail, insert_one=print, failures_of=lambda _entities, _answer: {}
+    ).run([1])
+    assert (result.unknown, result.written) == (1, 0)
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise ValueError("secret")
+
+
+def test_exceptions_of_any_kind_are_classified():
+    def in_a_circle(_entities):
+        error = Refused("x")
+        raise error from error
+
+    def unprintable(_entities):
+        raise Unprintable
+
+    for method in (in_a_circle, unprintable):
+        result = BatchWriter.for_repository(insert_many=method, insert_one=method, atomic=True).run([1])
+        assert result.failed == 1
 
 
 # ---- awaited

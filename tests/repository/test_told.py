@@ -3,7 +3,7 @@
 import pytest
 
 from batchwrite import PartialFailure
-from batchwrite.sinks.told import Refusal, told_by
+from batchwrite.sinks.told import Refusal, Unreadable, told_by
 
 ENTITIES = [{"_id": number, "n": number} for number in range(4)]
 
@@ -91,7 +91,8 @@ def test_dynamo_transactions_name_a_reason_for_each():
 def test_exceptions_in_place_of_results():
     error = ValueError("x")
     assert told_by(ENTITIES, [1, error, None, 4]).refused == {1: error}
-    assert told_by(ENTITIES, [error]) is None
+    with pytest.raises(Unreadable, match="1 results for 4"):
+        told_by(ENTITIES, [error])
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,20 @@ def test_exceptions_in_place_of_results():
         {"items": [1]},
         ValueError("x"),
         (4, "done"),
-        [(9, ValueError("x"))],
-        PartialFailure({7: "x"}),
         object(),
     ],
 )
 def test_what_says_nothing_of_single_entities(answer):
     assert told_by(ENTITIES, answer) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[(9, ValueError("x"))], PartialFailure({7: "x"}), PartialFailure({-1: "x"}), [{"index": 4, "error": "x"}]],
+)
+def test_what_is_said_of_entities_that_were_not_given_cannot_be_read(answer):
+    with pytest.raises(Unreadable, match="position"):
+        told_by(ENTITIES, answer)
 
 
 def test_our_own_exception():

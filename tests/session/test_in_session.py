@@ -294,3 +294,51 @@ def test_an_engine_that_commits_every_statement_is_refused(request, name):
         result = BatchWriter.in_session(connection).run([1], write)
     assert (result.abort.reason, result.unattempted) == ("fatal", 1)
     assert "AUTOCOMMIT" in result.abort.message
+
+
+def test_a_connection_of_sqlite_that_commits_every_statement_is_refused(sqlite_engine):
+    Base.metadata.create_all(sqlite_engine)
+    with sqlite_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        result = BatchWriter.in_session(connection).run([1], write)
+        connection.execute(insert(Parent), [{"id": 7, "n": 1}])
+    assert "AUTOCOMMIT" in result.abort.message
+    assert ids_seen_by_others(sqlite_engine) == [7]
+
+
+def test_a_table_that_the_session_has_elsewhere_is_refused(sqlite_engine, tmp_path):
+    elsewhere = create_engine(f"sqlite:///{tmp_path}/elsewhere.db", poolclass=NullPool)
+    for each in (sqlite_engine, elsewhere):
+        Base.metadata.create_all(each)
+    with Session(sqlite_engine, binds={Parent: elsewhere}) as session:
+        result = BatchWriter.in_session(session).run([1], write)
+        assert "another database" in result.failures[0].message
+        session.commit()
+    assert ids_seen_by_others(sqlite_engine) == ids_seen_by_others(elsewhere) == []
+
+
+@pytest.mark.parametrize("given", ["engine", "url", None])
+def test_what_is_no_session_is_refused(sqlite_engine, given):
+    target = {"engine": sqlite_engine, "url": str(sqlite_engine.url)}.get(given)
+    with pytest.raises(ConfigurationError, match="no class of sessions"):
+        BatchWriter.in_session(target)
+
+
+def test_a_scoped_session_is_the_one_of_the_moment(database):
+    registry = scoped_session(sessionmaker(database))
+    writer = BatchWriter.in_session(registry)
+    for number in (1, 2):
+        assert writer.run([number], write).written == 1
+        registry.commit()
+        registry.remove()
+    assert ids_seen_by_others(database) == [1, 2]
+    assert database.pool.checkedout() == 0
+
+
+def test_a_task_of_its_own_must_not_use_the_callers_session(sqlite_engine):
+    async def scenario():
+        engine = create_async_engine(sqlite_engine.url.set(drivername="sqlite+aiosqlite"), poolclass=NullPool)
+        async with AsyncSession(engine) as session, AsyncBatchWriter.in_session(session).collect(flush_after=1):
+            pass
+
+    with pytest.raises(ConfigurationError, match="meanwhile"):
+        asyncio.run(scenario())

@@ -138,7 +138,7 @@ def test_details_are_frozen(engine):
         told.details[0].written = 7
 
 
-@pytest.mark.parametrize("listeners", [[object()], [print], [Told], Told, [None]])
+@pytest.mark.parametrize("listeners", [[object()], [print], [Told], Told, [None], None, 5])
 def test_what_listens_to_nothing_is_refused(engine, listeners):
     with pytest.raises(ConfigurationError, match="a listener is an object with one of on_chunk"):
         BatchWriter(engine, listeners=listeners)
@@ -187,3 +187,42 @@ def test_tables_of_all_writes_are_told(engine):
 
     BatchWriter(engine, listeners=[told]).run([1, 2], map_item)
     assert told.of(ChunkDetails)[0].tables == ("a", "b")
+
+
+class Hidden:
+    """Raises where its hooks are looked up."""
+
+    def __getattr__(self, name):
+        raise ValueError("secret")
+
+
+def test_a_listener_whose_hooks_cannot_be_found_changes_nothing(engine, caplog):
+    METADATA.create_all(engine)
+    result = accounted(BatchWriter(engine, listeners=[Hidden()]).run([1, -2], write_one), engine)
+    assert (result.written, result.failed, result.abort) == (1, 1, None)
+    assert "secret" not in caplog.text
+
+
+def test_a_listener_cannot_end_the_program(engine):
+    METADATA.create_all(engine)
+
+    class Leaving:
+        def on_chunk(self, _chunk):
+            raise SystemExit
+
+    assert BatchWriter(engine, listeners=[Leaving()]).run([1], write_one).written == 1
+
+
+def test_a_listener_that_is_to_be_awaited_is_refused(engine):
+    class Later:
+        async def on_chunk(self, _chunk):
+            pass
+
+    with pytest.raises(ConfigurationError, match="awaited"):
+        BatchWriter(engine, listeners=[Later()])
+
+
+@pytest.mark.parametrize("options", [{"logger": "x"}, {"chunk_level": "INFO"}])
+def test_a_logging_listener_is_told_where_to(options):
+    with pytest.raises(ConfigurationError):
+        LoggingListener(**options)
