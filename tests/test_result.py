@@ -13,12 +13,15 @@ from batchwrite import (
     BatchFailed,
     BatchResult,
     BatchWriteError,
+    CoalescerClosed,
     ConfigurationError,
     ItemFailure,
     ItemOutcome,
     ItemRefused,
     LedgerMismatch,
     OutcomeStatus,
+    PartialFailure,
+    QueueFull,
     RunInterrupted,
     SourceError,
     Stage,
@@ -102,6 +105,9 @@ ERRORS = [
     SourceError("text", result=FULL),
     BatchFailed("text", result=FULL),
     RunInterrupted("text", result=FULL),
+    QueueFull("text"),
+    CoalescerClosed("text"),
+    PartialFailure({1: "text"}, unattempted=[2]),
 ]
 
 

@@ -225,10 +225,11 @@ def test_a_duplicate_is_found_by_the_replay_after_a_commit_without_an_answer(pos
     original = sink.write
 
     def write(items, books=None):
-        original(items, books)
+        refused = original(items, books)
         if not lost:
             lost.append(True)
             raise FlushFailed(Fault(kind=FaultKind.IN_DOUBT, error_type="Lost", message="no answer"))
+        return refused
 
     sink.write = write
     sink.begin = lambda *arguments, **options: None
