@@ -101,30 +101,35 @@ def batched(
             failures_of=failures_of,
         )
 
-    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
-        if not callable(method):
-            raise ConfigurationError("batched() decorates a function or a method")
-        if inspect.iscoroutinefunction(method):
+    return lambda method: _decorated(method, repository_of, options)
 
-            @wraps(method)
-            async def write_awaited(*arguments: Any, **named: Any) -> BatchResult:
-                from batchwrite.aio import AsyncBatchWriter  # noqa: PLC0415 - needs an extra
 
-                *owner, entities = _checked((*arguments, *named.values()))
-                with _at_work(method, tuple(owner)):
-                    return await AsyncBatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
-
-            return write_awaited
+def _decorated(
+    method: Callable[..., Any],
+    repository_of: Callable[[Callable[..., Any], tuple[Any, ...]], Repository],
+    options: dict[str, Any],
+) -> Callable[..., Any]:
+    if not callable(method):
+        raise ConfigurationError("batched() decorates a function or a method")
+    if inspect.iscoroutinefunction(method):
 
         @wraps(method)
-        def write(*arguments: Any, **named: Any) -> BatchResult:
+        async def write_awaited(*arguments: Any, **named: Any) -> BatchResult:
+            from batchwrite.aio import AsyncBatchWriter  # noqa: PLC0415 - needs an extra
+
             *owner, entities = _checked((*arguments, *named.values()))
             with _at_work(method, tuple(owner)):
-                return BatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
+                return await AsyncBatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
 
-        return write
+        return write_awaited
 
-    return decorate
+    @wraps(method)
+    def write(*arguments: Any, **named: Any) -> BatchResult:
+        *owner, entities = _checked((*arguments, *named.values()))
+        with _at_work(method, tuple(owner)):
+            return BatchWriter(repository_of(method, tuple(owner)), **options).run(entities)
+
+    return write
 
 
 @contextmanager

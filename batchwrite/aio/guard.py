@@ -41,7 +41,7 @@ def cancelled(message: str, result: BatchResult) -> asyncio.CancelledError:
     if sys.version_info >= (3, 12):
         return RunCancelled(message, result=result)
     error = asyncio.CancelledError(message)
-    error.result = result  # type: ignore[attr-defined]
+    error.result = result  # type: ignore[attr-defined]  # which is why there is a subclass
     return error
 
 
