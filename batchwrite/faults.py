@@ -47,6 +47,7 @@ _PLAIN_WORDS = {
     "23505": "a row with the same unique key exists",
     "23514": "a check constraint refused the row",
     "23P01": "an exclusion constraint refused the row",
+    "22000": "a value cannot be sent to the database as the column's type",
     "22001": "a text is too long for its column",
     "22003": "a number is out of range for its column",
     "22007": "a value is no date or time that the column can hold",
