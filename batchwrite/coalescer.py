@@ -12,6 +12,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from batchwrite.arguments import check_seconds
 from batchwrite.coalescing import Coalescing, drop_waiting
 from batchwrite.errors import CoalescerClosed, ConfigurationError, QueueFull
 from batchwrite.feeding import add_item, check_map
@@ -44,9 +45,7 @@ def check_bounds(max_delay: float, max_queue: int, when_full: str) -> None:
     Raises:
         ConfigurationError: It cannot.
     """
-    is_number = isinstance(max_delay, (int, float)) and not isinstance(max_delay, bool)
-    if not (is_number and 0 <= max_delay <= threading.TIMEOUT_MAX):
-        raise ConfigurationError("max_delay must be a number of seconds of at least 0")
+    check_seconds("max_delay", max_delay, may_be_zero=True, hint="")
     if not isinstance(max_queue, int) or isinstance(max_queue, bool) or max_queue < 1:
         raise ConfigurationError("max_queue must be a whole number of at least 1")
     if when_full not in ("wait", "raise"):
@@ -59,9 +58,8 @@ def check_timeout(timeout: float | None) -> None:
     Raises:
         ConfigurationError: It cannot.
     """
-    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and 0 <= timeout <= threading.TIMEOUT_MAX):
-        raise ConfigurationError("timeout must be a number of seconds of at least 0, or None")
+    if timeout is not None:
+        check_seconds("timeout", timeout, may_be_zero=True)
 
 
 class SubmittedItem(Future[ItemOutcome]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchwrite.chunk import Chunk, ChunkBuilder, ParkedItem, Skipped
 from batchwrite.collector import Collector
-from batchwrite.errors import ItemRefused
+from batchwrite.errors import ItemRefused, text_of
 from batchwrite.flusher import Flusher
 from batchwrite.ledger import key_text
 from batchwrite.plan import in_order
@@ -284,7 +284,7 @@ def _map_failure(index: int, item: Any, error: Exception) -> ItemFailure:
         stage=Stage.MAP,
         error_type=type(error).__name__,
         message=f"map raised {type(error).__name__}{_place(error)}",
-        detail=_text(error),
+        detail=text_of(error),
     )
 
 
@@ -292,10 +292,3 @@ def _place(error: Exception) -> str:
     """Where an exception was raised: what its text says may quote values, where it came from does not."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an exception that cannot even be printed must not end the run
-        return type(error).__name__

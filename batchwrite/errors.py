@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from batchwrite.result import BatchResult
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an exception, or else its name: one that cannot even be printed must not end a run."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - whatever it is that its own code raises
+        return type(error).__name__
+
+
 class BatchWriteError(Exception):
     """The root of every exception that batchwrite raises (Ctrl-C excepted, see `RunInterrupted`)."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc as sqlalchemy_errors
 
 from batchwrite.codes import SQLITE_CODES, SQLSTATE_CLASSES, SQLSTATES
-from batchwrite.errors import BatchWriteError, ItemRefused
+from batchwrite.errors import BatchWriteError, ItemRefused, text_of
 from batchwrite.fault import Fault, FaultKind, FlushFailed
 from batchwrite.faults_mysql import fault_of_mysql, mysql_number
 
@@ -222,7 +222,7 @@ def _sqlite_place(name: str, text: str) -> tuple[str | None, str | None, str | N
 
 def _from_class(error: BaseException, original: BaseException, *, lost: bool, while_writing: bool) -> Fault:
     """No code at all: an error of the client side, a failed connect, or a driver that gives none."""
-    detail = _text(original)
+    detail = text_of(original)
     kind, message = FaultKind.FATAL, _one_line(detail) or _spell(type(original).__name__)
     if lost:
         kind = FaultKind.LOST
@@ -248,10 +248,6 @@ def _is_conversion(error: BaseException, original: BaseException, *, while_writi
         return True
     is_machine = isinstance(original, (OSError, MemoryError))
     return while_writing and isinstance(original, Exception) and not is_machine
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _one_line(text: str | None) -> str | None:

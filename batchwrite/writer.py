@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, scoped_session
 
+from batchwrite.arguments import check_seconds
 from batchwrite.batch import Batch, ItemStream
 from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
@@ -15,7 +16,7 @@ from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.lent import Lender, check_transaction, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
-from batchwrite.writer_base import WriterBase, check_seconds
+from batchwrite.writer_base import WriterBase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

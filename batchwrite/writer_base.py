@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
@@ -230,14 +229,3 @@ def _of_a_transaction(
             text = f"the transaction is the caller's, who alone can commit or repeat it: leave out {name}"
             raise ConfigurationError(text)
     return replace(settings, retry=RetryPolicy(attempts=1), workers=0)
-
-
-def check_seconds(name: str, seconds: float) -> None:
-    """Make sure that something can be waited for so long.
-
-    Raises:
-        ConfigurationError: It cannot.
-    """
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not (is_number and 0 < seconds <= threading.TIMEOUT_MAX):
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, or None")

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from batchwrite.aio.guard import Guard
+from batchwrite.arguments import check_seconds
 from batchwrite.batch import Batch
 from batchwrite.database import keep_foreign_keys, made_of
 from batchwrite.errors import ConfigurationError, ItemRefused
@@ -24,7 +25,7 @@ from batchwrite.feeding import add_item, reports_of
 from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.lent import Lender, check_transaction, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
-from batchwrite.writer_base import WriterBase, check_seconds
+from batchwrite.writer_base import WriterBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable

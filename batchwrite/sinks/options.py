@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from batchwrite.arguments import check_seconds
 from batchwrite.errors import ConfigurationError
 from batchwrite.faults import Fault, FaultKind
 from batchwrite.listeners import Listeners
@@ -35,9 +35,7 @@ class SinkOptions:
     def __post_init__(self) -> None:
         seconds = self.chunk_timeout
         if seconds is not None:
-            is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-            if not (is_number and 0 < seconds <= threading.TIMEOUT_MAX):
-                raise ConfigurationError("chunk_timeout must be a number of seconds above 0, or None")
+            check_seconds("chunk_timeout", seconds)
         if self.classify is not None and not callable(self.classify):
             raise ConfigurationError("classify must be a function of an exception")
 

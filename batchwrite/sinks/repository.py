@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
-from batchwrite.errors import ConfigurationError, ItemRefused
+from batchwrite.errors import ConfigurationError, ItemRefused, text_of
 from batchwrite.faults import Fault, FaultKind, FlushFailed, classify
 from batchwrite.result import BatchResult, Status
 from batchwrite.sinks.told import Refusal, Told, Unreadable, checked, told_by
@@ -275,7 +275,7 @@ class RepositorySink:
             text = f"what insert_many says of its entities cannot be read ({type(error).__name__})"
             if isinstance(error, Unreadable):
                 text = str(error)
-            fault = Fault(kind=FaultKind.IN_DOUBT, error_type=type(error).__name__, message=text, detail=_text(error))
+            fault = Fault(kind=FaultKind.IN_DOUBT, error_type=type(error).__name__, message=text, detail=text_of(error))
             raise FlushFailed(fault) from error
 
     def _remember(self, progress: _Progress, places: Sequence[int], told: Told, *, is_undone: bool) -> None:
@@ -372,11 +372,11 @@ class RepositorySink:
             fault = classify(cause, while_writing=True)
         elif any(each.__name__ in _LOST for each in type(error).__mro__):
             text = "the connection to the other side was lost"
-            fault = Fault(kind=FaultKind.LOST, error_type=type(error).__name__, message=text, detail=_text(error))
+            fault = Fault(kind=FaultKind.LOST, error_type=type(error).__name__, message=text, detail=text_of(error))
         else:
             kind = FaultKind.FATAL if isinstance(error, (ConfigurationError, MemoryError)) else FaultKind.ITEM
             text = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__} was raised"
-            fault = Fault(kind=kind, error_type=type(error).__name__, message=text, detail=_text(error))
+            fault = Fault(kind=kind, error_type=type(error).__name__, message=text, detail=text_of(error))
         return self._options.judged(error, fault)
 
 
@@ -392,13 +392,6 @@ def _check_methods(repository: Repository, *, is_awaited: bool) -> None:
                 raise ConfigurationError(_NOT_YET)
             if not is_awaited and inspect.iscoroutinefunction(called):
                 raise ConfigurationError(_TO_BE_AWAITED)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an exception that cannot even be printed must not end the run
-        return type(error).__name__
 
 
 def _entity(writes: Sequence[Write]) -> Any:
