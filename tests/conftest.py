@@ -15,6 +15,7 @@ online_retail     the one large input file, which does not
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -34,8 +35,13 @@ from databases import (
     tables_created,
 )
 from hypothesis import HealthCheck, settings
+from local_server import move_to_memory
 from servers import LocalPostgres, PostgresServer, announce, local_bin_dir, start_server
 from sqlalchemy import URL, Engine, MetaData
+
+move_to_memory()  # before anybody asks where temporary files go
+# A shell that starts us in the background has it ignored, and tests of Ctrl-C would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROFILE_VARIABLE = "BATCHWRITE_HYPOTHESIS_PROFILE"
 

@@ -5,24 +5,20 @@ In this order: the URL in ``BATCHWRITE_TEST_MYSQL_URL``; an installed MariaDB (D
 A test that wants to kill or restart a server starts its own: ``with LocalMariaDB() as server``.
 """
 
-import atexit
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
 import pymysql
-import server_watchdog
 import servers
-from servers import PATIENCE_SECONDS, NoServerError, Offer, Sources, UnavailableError
+from local_server import PATIENCE_SECONDS, LocalServer, UnavailableError, end, give_to
+from servers import NoServerError, Offer, Sources
 from sqlalchemy import URL, NullPool, create_engine, make_url
 
 URL_VARIABLE = "BATCHWRITE_TEST_MYSQL_URL"
@@ -33,7 +29,10 @@ SETTINGS = {
     "character-set-server": "utf8mb4",
     "collation-server": "utf8mb4_general_ci",  # as installations have it: texts are equal that Python tells apart
     "innodb-buffer-pool-size": "64M",
-    "innodb-flush-log-at-trx-commit": "2",  # nothing answered is lost when the process is killed
+    # What is answered is written and not flushed: it is there when the process is killed, which is all that tests do.
+    "innodb-flush-log-at-trx-commit": "2",
+    "innodb-flush-method": "nosync",
+    "innodb-doublewrite": "0",
     "innodb-log-file-size": "32M",
     "max-connections": "100",
     "skip-log-bin": "",
@@ -104,49 +103,26 @@ def _program(name: str) -> Path:
     return Path(found)
 
 
-class LocalMariaDB:
-    """A data directory of our own and the one mariadbd process on it, under a temporary directory.
-
-    It listens on 127.0.0.1 and on a socket in `directory`, with a random password. `start` and `stop` can alternate:
-    data, port and password stay the same. `close` removes everything; it is also called when Python exits, and a
-    watchdog does the same when Python is killed.
+class LocalMariaDB(LocalServer):
+    """A MariaDB server of our own: see `LocalServer`.
 
     Args:
         settings: Server settings on top of `SETTINGS`.
     """
 
+    user = USER
+    socket_name = "socket"
+    pid_file = "mariadbd.pid"
+    ending = signal.SIGTERM
+
     def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         self._settings = {**SETTINGS, **(settings or {})}
-        self._password = secrets.token_hex(16)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
-        self._owner = os.getpid()
-        self.port = servers._free_port()
-        self.directory = Path(tempfile.mkdtemp(prefix="bw-", dir="/tmp"))  # short enough for a socket
-        self.data_dir = self.directory / "data"
-        self.log_path = self.directory / "mariadb.log"  # of all its lives
-        atexit.register(self._close_at_exit)
 
     @property
     def url(self) -> URL:
         """Where the server listens, or will, as a user with all rights."""
         return URL.create("mariadb+pymysql", "batchwrite", self._password, "127.0.0.1", self.port)
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id, None while it is stopped."""
-        return self._process.pid if self._process is not None else None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
     def start(self) -> None:
         """Starts the server, on the same data if it ran before, and returns when it takes connections.
@@ -161,8 +137,8 @@ class LocalMariaDB:
         options = {
             **self._settings,
             "datadir": str(self.data_dir),
-            "socket": str(self.directory / "socket"),
-            "pid-file": str(self.data_dir / "mariadbd.pid"),
+            "socket": str(self.directory / self.socket_name),
+            "pid-file": str(self.data_dir / self.pid_file),
             "bind-address": "127.0.0.1",
             "port": str(self.port),
             "init-file": str(self.directory / "users.sql"),
@@ -180,37 +156,13 @@ class LocalMariaDB:
                 start_new_session=True,
             )
         if not self._becomes_ready(process):
-            servers._end(process)
+            end(process)
             raise UnavailableError(f"mariadbd did not start: {self.log_path.read_text(errors='replace')[-2000:]}")
-        self._process = process
-        self._watchdog = server_watchdog.watch(process, self.directory, "TERM", "mariadbd.pid")
+        self._runs(process)
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> None:
         """Stops the server, by SIGKILL if asked to, and waits for its end; without effect on one that is stopped."""
-        process, watchdog = self._process, self._watchdog
-        if process is None:
-            return
-        process.send_signal(sent)
-        try:
-            process.wait(PATIENCE_SECONDS)
-        finally:
-            servers._end(process)
-            self._process = None
-            if watchdog is not None:
-                servers._end(watchdog)
-                self._watchdog = None
-
-    def close(self) -> None:
-        """Stops the server and removes all that is its own."""
-        atexit.unregister(self._close_at_exit)
-        try:
-            self.stop()
-        finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _close_at_exit(self) -> None:
-        if os.getpid() == self._owner:  # a forked child has inherited the handler, not the server
-            self.close()
+        self._stop(sent)
 
     def _create_data(self) -> None:
         users = self.directory / "users.sql"
@@ -219,9 +171,8 @@ class LocalMariaDB:
             "GRANT ALL ON *.* TO batchwrite@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         self.data_dir.mkdir()
-        if _user():
-            for path in (self.directory, self.data_dir, users):
-                shutil.chown(path, USER, USER)
+        for path in (self.data_dir, users):
+            give_to(path, self.user)
         options = [f"--{name}={value}" for name, value in {"datadir": str(self.data_dir), **_user()}.items()]
         command = [_program("mariadb-install-db"), "--no-defaults", *options, "--skip-test-db"]
         done = subprocess.run(

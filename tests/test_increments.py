@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ids import shown
 from plans import CHILD, OTHER, SELF, Expression
 
 from batchwrite import Collector, ItemRefused
@@ -110,7 +111,7 @@ def test_the_short_plan_is_the_long_one(table, increments):
 
 
 @pytest.mark.parametrize("delta", [5, Decimal("0.05")])
-@pytest.mark.parametrize("key", [{"id": 2}, {"id": 3}, {"p": 1, "id": 2}], ids=repr)
+@pytest.mark.parametrize("key", [{"id": 2}, {"id": 3}, {"p": 1, "id": 2}], ids=shown)
 def test_increments_of_one_form_are_planned_by_columns(key, delta):
     plan = make_plan(collected(OTHER, [(key, {"n": delta, "v": 1}), (dict(key), {"n": delta, "v": 1})]))
     assert is_short(plan)
@@ -172,7 +173,7 @@ def test_an_increment_is_recorded_the_same_whatever_came_before(table, increment
         ({"id": 1}, {"v": Decimal("NaN")}),
         ({"id": 1}, {"u": 1}),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_cannot_be_meant_is_refused_in_the_same_words_after_others_of_its_form(key, deltas):
     collector = Collector(Catalog())
@@ -209,13 +210,13 @@ def test_an_increment_beside_other_writes_keeps_its_place():
     assert [write.values for write in writes] == [{"n": 1}, {"id": 2}, {"n": 2}]
 
 
-@pytest.mark.parametrize("delta", [Decimal("1E+600"), Decimal("1.00"), 2**70, Fraction(4, 2), 2.0], ids=repr)
+@pytest.mark.parametrize("delta", [Decimal("1E+600"), Decimal("1.00"), 2**70, Fraction(4, 2), 2.0], ids=shown)
 def test_a_whole_number_of_any_size_and_type_is_taken(delta):
     shape, _ = recorded_by(Collector(Catalog()), WHOLE, {"id": 1}, {"n": delta})
     assert shape is not None
 
 
-@pytest.mark.parametrize("delta", [Decimal("1E-600"), Decimal("1.5"), Fraction(1, 3), 0.5], ids=repr)
+@pytest.mark.parametrize("delta", [Decimal("1E-600"), Decimal("1.5"), Fraction(1, 3), 0.5], ids=shown)
 def test_a_fraction_is_refused_where_the_column_holds_whole_numbers(delta):
     with pytest.raises(ItemRefused, match="whole numbers"):
         recorded_by(Collector(Catalog()), WHOLE, {"id": 1}, {"n": delta})

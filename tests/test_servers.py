@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import databases
+import local_server
 import psycopg
 import pytest
 import servers
@@ -179,7 +180,7 @@ class TestChoice:
         server = PostgresServer(url=make_url(CLOSED), description="third", stop=lambda: None)
 
         def absent() -> Offer:
-            raise servers.UnavailableError("not here")
+            raise local_server.UnavailableError("not here")
 
         def broken() -> PostgresServer:
             raise OSError("no image")
@@ -224,7 +225,7 @@ class TestChoice:
         assert url == make_url("postgresql+psycopg://me:secret@host:5433/postgres")
 
     def test_a_url_of_something_else(self) -> None:
-        with pytest.raises(servers.UnavailableError, match="it begins with 'mysql'"):
+        with pytest.raises(local_server.UnavailableError, match="it begins with 'mysql'"):
             servers.psycopg_url("mysql://host/db")
 
     def test_a_url_whose_user_may_not_create_databases(
@@ -283,14 +284,14 @@ class TestLocalPostgres:
     def test_a_port_that_was_taken_meanwhile(
         self, own_postgres: LocalPostgres, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ports = iter([own_postgres.port, servers._free_port()])
-        monkeypatch.setattr(servers, "_free_port", lambda: next(ports))
+        ports = iter([own_postgres.port, local_server.free_port()])
+        monkeypatch.setattr(servers, "free_port", lambda: next(ports))
         with LocalPostgres(servers.local_bin_dir()) as second:
             assert second.port != own_postgres.port
 
     def test_what_the_server_said_when_it_does_not_start(self) -> None:
         server = LocalPostgres(servers.local_bin_dir(), settings={"shared_buffers": "lots"})
-        with pytest.raises(servers.UnavailableError, match='invalid value for parameter "shared_buffers"'), server:
+        with pytest.raises(local_server.UnavailableError, match='invalid value for parameter "shared_buffers"'), server:
             pass
         assert not server.directory.exists()
 
@@ -298,7 +299,7 @@ class TestLocalPostgres:
         deep = tmp_path / ("d" * 100)
         deep.mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(deep))
-        directory = servers._private_directory()
+        directory = local_server.private_directory("nobody", "socket")
         directory.rmdir()
         assert directory.parent != deep
         assert list(deep.iterdir()) == []

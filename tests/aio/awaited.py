@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import contextmanager
 
+from databases import set_up_sqlite
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -15,13 +16,7 @@ def async_engine_for(engine, driver=None, **options):
     """An engine for asyncio, to the database of another."""
     made = create_async_engine(engine.url.set(drivername=driver or DRIVERS[engine.dialect.name]), **options)
     if engine.dialect.name == "sqlite":
-
-        @event.listens_for(made.sync_engine, "connect")
-        def enforce_foreign_keys(connection, _record):
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA foreign_keys=ON")
-            cursor.close()
-
+        event.listen(made.sync_engine, "connect", set_up_sqlite)
     return made
 
 

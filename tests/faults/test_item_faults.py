@@ -4,6 +4,7 @@ import sqlite3
 from decimal import Decimal
 
 import pytest
+from ids import shown
 from provoked import (
     AT_ONCE,
     THINGS,
@@ -83,7 +84,7 @@ def test_a_unique_key_taken_by_an_earlier_item_is_named(database):
         {"money": float("inf")},
         {"money": float("nan")},
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_value_that_the_column_cannot_hold_fails_its_item(database, bad):
     failure = fail_among_good(database, bad)
@@ -140,7 +141,7 @@ def test_an_increment_of_nothing_fails_its_item(database):
         ({"short": "a\0"}, None),
         ({"document": {"a": "\0"}}, None),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_postgresql_says_by_code_what_it_refuses(postgres, bad, code):
     if bad == {"document": {"a": "\0"}}:

@@ -5,6 +5,7 @@ import threading
 from decimal import Decimal
 
 import pytest
+from ids import shown
 from on_mariadb import run
 from provoked import (
     AT_ONCE,
@@ -47,7 +48,7 @@ from batchwrite.faults import FaultKind, classify
         ({"short": "' for key 'x'"}, "1406", "short", None),
         ({"required": "x' for column `a`.`b`.`c` at row 1"}, "1366", "required", None),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_row_that_is_refused_says_where(mariadb, bad, number, column, constraint):
     failure = fail_among_good(mariadb, bad)
@@ -100,7 +101,7 @@ def test_a_sum_out_of_range_fails_its_item(mariadb):
         assert connection.execute(select(THINGS.c.small).order_by(THINGS.c.id)).scalars().all() == [32_700, 6]
 
 
-@pytest.mark.parametrize("value", [[1], (1,), {1}, {"a": 1}, object(), Decimal("NaN")], ids=repr)
+@pytest.mark.parametrize("value", [[1], (1,), {1}, {"a": 1}, object(), Decimal("NaN")], ids=shown)
 def test_what_the_driver_would_send_as_something_else_fails_its_item(mariadb, value):
     fail_among_good(mariadb, {"short": value})
 

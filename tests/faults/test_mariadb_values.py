@@ -7,6 +7,7 @@ from fractions import Fraction
 from uuid import UUID
 
 import pytest
+from ids import shown
 from on_mariadb import rows_of, run
 from provoked import (
     THINGS,
@@ -252,14 +253,14 @@ def test_a_key_in_characters_that_its_column_cannot_hold_fails_alone(mariadb_eng
     assert {n for _, n in rows_of(mariadb_engine, words)} == {6 if method == "increment" else 5}
 
 
-@pytest.mark.parametrize("zero", ["0", " 00", "-0", "0e5", "0.4", 0.3, Decimal("0.49"), b"0"], ids=repr)
+@pytest.mark.parametrize("zero", ["0", " 00", "-0", "0e5", "0.4", 0.3, Decimal("0.49"), b"0"], ids=shown)
 def test_what_becomes_0_is_not_replaced_by_the_next_number(mariadb_engine, people, zero):
     result = BatchWriter(mariadb_engine).run([zero], lambda key, out: out.insert(people, {"id": key, "email": "x"}))
     assert (result.written, result.failed) == (0, 1)
     assert all(row[1] != "x" for row in rows_of(mariadb_engine, people))
 
 
-@pytest.mark.parametrize("value", [Fraction(1, 3), JSON.NULL], ids=repr)
+@pytest.mark.parametrize("value", [Fraction(1, 3), JSON.NULL], ids=shown)
 @pytest.mark.parametrize("column", ["small", "long", "money"])
 def test_a_number_of_a_kind_that_no_column_has_is_not_sent_as_another(mariadb, value, column):
     fail_among_good(mariadb, {column: value})

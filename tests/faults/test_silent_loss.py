@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
+from ids import shown
 from provoked import AT_ONCE, KILL, METADATA, RAISE_ONCE, THINGS, assert_aborted, insert_thing, written
 from sqlalchemy import (
     Column,
@@ -178,7 +179,7 @@ def test_trap_5_sqlite_stores_a_text_that_is_too_long_whole(sqlite):
         assert connection.scalar(select(THINGS.c.short)) == "longer"
 
 
-@pytest.mark.parametrize("value", [float("nan"), Decimal("NaN")], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), Decimal("NaN")], ids=shown)
 @pytest.mark.parametrize("column", ["money", "required", "small"])
 def test_trap_5_nan_does_not_become_null(sqlite, value, column):
     result = BatchWriter(sqlite).run([{"id": 1}, {"id": 2, column: value}, {"id": 3}], insert_thing)
@@ -238,7 +239,7 @@ def test_trap_6_a_number_is_rounded_once_and_as_sqlalchemy_has_it_rounded(
     assert stored_by(postgres_engine, rows, by_us) == stored_by(postgres_engine, rows, by_sqlalchemy)
 
 
-@pytest.mark.parametrize("value", [Decimal("NaN"), float("nan"), Decimal("Infinity")], ids=repr)
+@pytest.mark.parametrize("value", [Decimal("NaN"), float("nan"), Decimal("Infinity")], ids=shown)
 def test_trap_6_nan_is_refused_for_money(postgres, value):
     result = BatchWriter(postgres).run([{"id": 1}, {"id": 2, "money": value}, {"id": 3}], insert_thing)
     assert [failure.index for failure in result.failures] == [1]
@@ -327,7 +328,7 @@ def test_trap_8_what_is_no_exception_undoes_the_chunk_it_comes_in(database, erro
 # ---- Spring Batch #5079: an item that is not to be skipped is dropped, and the job goes on as if nothing had happened
 
 
-@pytest.mark.parametrize("bad", [{"checked": 0}, {"required": None}, {"colour": []}], ids=repr)
+@pytest.mark.parametrize("bad", [{"checked": 0}, {"required": None}, {"colour": []}], ids=shown)
 @pytest.mark.parametrize("options", [{"on_failure": "stop"}, {"max_failures": 0}, {"max_failure_ratio": 0.0}], ids=str)
 @pytest.mark.parametrize("chunk_size", [1, 3, 100])
 def test_spring_5079_an_item_that_may_not_fail_ends_the_run_and_is_accounted_for(database, bad, options, chunk_size):

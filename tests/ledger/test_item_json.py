@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ids import shown
 
 from batchwrite.errors import ItemRefused
 from batchwrite.item_json import decode, encode
@@ -237,7 +238,7 @@ def test_equal_items_have_equal_fingerprints_and_others_have_others(one, other):
         (range(3), range(4)),
         (Stamp(2026, 1, 1), Stamp(2026, 1, 2)),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_items_of_classes_without_attributes_are_told_apart(one, other):
     assert fingerprint([one]) != fingerprint([other])
@@ -267,7 +268,7 @@ Nameless = namedtuple("Nameless", ["id"])  # noqa: PYI024 - an untyped one is wh
 
 
 @pytest.mark.parametrize(
-    "key", [object(), 1 + 2j, [1], {"a": 1}, {1}, (1, [2]), Nameless(1), Path("a"), Bomb, Stamp(2026, 1, 1)], ids=repr
+    "key", [object(), 1 + 2j, [1], {"a": 1}, {1}, (1, [2]), Nameless(1), Path("a"), Bomb, Stamp(2026, 1, 1)], ids=shown
 )
 def test_a_key_that_might_be_taken_for_another_is_refused(key):
     with pytest.raises(ItemRefused, match="an idempotency key is a text"):

@@ -21,6 +21,7 @@ from booked import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ids import shown
 
 from batchwrite import ConfigurationError, LedgerMismatch, SeekableSource, SourceError, Status
 from batchwrite.collector import Collector
@@ -234,7 +235,7 @@ def test_an_input_that_raises_while_it_is_read_forward_writes_nothing(database):
 # ---- names of runs
 
 
-@pytest.mark.parametrize("run_id", ["", "x" * 201, 5, b"x", "a\0b", "\ud800", "x "], ids=repr)
+@pytest.mark.parametrize("run_id", ["", "x" * 201, 5, b"x", "a\0b", "\ud800", "x "], ids=shown)
 def test_a_name_that_the_ledger_cannot_hold_is_refused(database, run_id):
     items = iter([1])
     with pytest.raises(ConfigurationError, match="a run_id "):

@@ -1,6 +1,7 @@
 """What a session found that knew the documentation alone."""
 
 import pytest
+from ids import shown
 from sqlalchemy import (
     DDL,
     CheckConstraint,
@@ -227,7 +228,7 @@ class _Word(str):
     __slots__ = ()
 
 
-@pytest.mark.parametrize("value", [_Word("s"), (1, 2), [], [None], "plain", 5, {"a": 1}], ids=repr)
+@pytest.mark.parametrize("value", [_Word("s"), (1, 2), [], [None], "plain", 5, {"a": 1}], ids=shown)
 def test_a_column_of_bytes_takes_bytes_only(shared_engine, value):
     blobs = Table("blobs", MetaData(), Column("id", Integer, primary_key=True), Column("v", LargeBinary))
     for size in (1, 2, 5_000):

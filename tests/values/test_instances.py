@@ -2,6 +2,7 @@
 
 import pytest
 from generated import contents
+from ids import shown
 from sqlalchemy import (
     Column,
     Integer,
@@ -117,7 +118,7 @@ def test_a_related_object_of_another_key_is_refused(orm):
     refused(orm, Pet(id=1, owner_id=1, owner=Person(id=2, full_name="Bob")))
 
 
-@pytest.mark.parametrize("thing", [None, 5, "text", {}, object(), Person, Point(1, 2)], ids=repr)
+@pytest.mark.parametrize("thing", [None, 5, "text", {}, object(), Person, Point(1, 2)], ids=shown)
 def test_what_is_no_instance_is_refused(orm, thing):
     refused(orm, thing)
 

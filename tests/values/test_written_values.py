@@ -6,6 +6,7 @@ import pytest
 from generated import contents
 from hypothesis import given
 from hypothesis import strategies as st
+from ids import shown
 from sqlalchemy import (
     Column,
     DateTime,
@@ -131,7 +132,7 @@ def test_time_spans_are_added_to_dates(postgres_engine, created):
         assert contents(postgres_engine, metadata)["t"] == [(1, start + 2 * hour)]
 
 
-@pytest.mark.parametrize("value", NOT_FINITE, ids=repr)
+@pytest.mark.parametrize("value", NOT_FINITE, ids=shown)
 @pytest.mark.parametrize("method", ["insert", "upsert", "update"])
 def test_what_is_not_finite_is_refused_for_money(engine, created, value, method):
     metadata, table = table_of(Column("money", Numeric(8, 2)))
