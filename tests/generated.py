@@ -1,6 +1,10 @@
-"""Hypothesis strategies: tables with constraints of every kind, and items with writes of every kind, good and bad."""
+"""Hypothesis strategies: tables with constraints of every kind, and items with writes of every kind, good and bad.
 
-from dataclasses import dataclass
+What they draw is a `Case`: a value that says everything, and whose `repr` can be pasted into a test.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
 
 from hypothesis import strategies as st
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
@@ -9,7 +13,7 @@ NAMES = ("alpha", "beta", "gamma")
 KEYS = st.integers(1, 4)  # few, so that items meet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mood:
     """How much trouble the items are: a chunk in which most items fail never gets to show its bulk path."""
 
@@ -30,7 +34,7 @@ MOODS = st.sampled_from(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """What one generated table is like."""
 
@@ -39,6 +43,19 @@ class Shape:
     is_deferred: bool
     is_unique: bool  # u is unique
     is_value_required: bool  # v is not null
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Tables, what is in them, what is to be written, and how: all that an example of the promises consists of."""
+
+    shapes: tuple[Shape, ...]
+    planted: dict[int, list[dict]] = field(default_factory=dict)  # rows that are there before, by position of the table
+    items: list  # each what map does: a list of calls (see `writes`), or a word (see `map_for`)
+    chunk_size: int
+    workers: int
+    fewest_for_copy: int  # rows for which the sink takes COPY
+    window: int  # items that the sink's fallback sends at once
 
 
 @st.composite
@@ -56,10 +73,11 @@ def shapes(draw, *, deferred: bool = False):
                 is_value_required=draw(st.booleans()),
             )
         )
-    return made
+    return tuple(made)
 
 
-def metadata_for(made: list[Shape]) -> MetaData:
+@cache  # the same object for equal shapes: its tables may still be there, and its statements are compiled
+def metadata_for(made: tuple[Shape, ...]) -> MetaData:
     """Tables of columns id; p (refers to the parent); u (maybe unique); v; n (incremented); c (checked, short)."""
     metadata = MetaData()
     for position, shape in enumerate(made):
@@ -86,16 +104,18 @@ def metadata_for(made: list[Shape]) -> MetaData:
 
 
 @st.composite
-def seeds(draw, made: list[Shape]):
+def seeds(draw, made: tuple[Shape, ...]):
     """Rows that are there before, by position of the table: none, or all the small keys."""
     if draw(st.booleans()):
         return {}
     return {position: [{"id": key, "u": key, "v": 1, "n": 1} for key in range(1, 5)] for position, _ in enumerate(made)}
 
 
-def plant_seeds(engine, metadata: MetaData, seeds) -> None:
+def plant(engine, metadata: MetaData, planted: dict[int, list[dict]]) -> None:
+    if not planted:
+        return
     with engine.begin() as connection:
-        for position, rows in seeds.items():
+        for position, rows in planted.items():
             connection.execute(metadata.tables[NAMES[position]].insert(), rows)
 
 
@@ -116,7 +136,7 @@ BAD_VALUES = st.sampled_from([{"c": "bad"}, {"v": None}, {"n": None}, {"id": Non
 
 
 @st.composite
-def writes(draw, made: list[Shape], mood: Mood):
+def writes(draw, made: tuple[Shape, ...], mood: Mood):
     """One call on the collector: method, position of the table, arguments, keyword arguments."""
     position = draw(st.integers(0, len(made) - 1))
     shape = made[position]
@@ -145,13 +165,27 @@ def writes(draw, made: list[Shape], mood: Mood):
 
 
 @st.composite
-def item_lists(draw, made: list[Shape]):
+def item_lists(draw, made: tuple[Shape, ...]):
     """Items: each a list of writes, or what map does instead."""
     mood = draw(MOODS)
     one = st.lists(writes(made, mood), min_size=1, max_size=4)
     few = st.lists(writes(made, mood), min_size=1, max_size=1)
     other = st.sampled_from(["raise", "skip", "nothing"])
     return draw(st.lists(one | few | few | few | few | other, min_size=1, max_size=12))
+
+
+@st.composite
+def cases(draw, *, deferred: bool = False):
+    made = draw(shapes(deferred=deferred))
+    return Case(
+        shapes=made,
+        planted=draw(seeds(made)),
+        items=draw(item_lists(made)),
+        chunk_size=draw(st.integers(1, 13)),
+        workers=draw(st.integers(0, 3)),
+        fewest_for_copy=draw(st.sampled_from([1, 3, 100])),
+        window=draw(st.sampled_from([1, 2, 60])),
+    )
 
 
 def map_for(metadata: MetaData):
