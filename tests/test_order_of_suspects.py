@@ -48,10 +48,8 @@ def write(writes, out):
             (out.insert if kind == "insert" else out.upsert)(THINGS, row, **sets)
 
 
-@given(data=st.data())
-def test_an_item_behind_a_suspect_does_not_take_its_place(shared_engine, emptied, data):
-    items = data.draw(st.lists(st.lists(WRITES, min_size=1, max_size=3), max_size=12))
-    window = data.draw(st.sampled_from([1, 2, 60]))
+@given(items=st.lists(st.lists(WRITES, min_size=1, max_size=3), max_size=12), window=st.sampled_from([1, 2, 60]))
+def test_an_item_behind_a_suspect_does_not_take_its_place(shared_engine, emptied, items, window):
     with emptied(METADATA):
         expected, expected_rows = write_sequentially(shared_engine, items, write), contents(shared_engine, METADATA)
     with emptied(METADATA), pytest.MonkeyPatch.context() as patch:

@@ -41,6 +41,7 @@ UUIDS = Table(
 CODES = st.sampled_from(["a", "A", "a ", "b", "ch", "c", "CH", "1", "m", "n", "i", "y", "ä", "~", "x-1"])
 WRITES = st.tuples(st.sampled_from(["insert", "upsert", "keep", "update", "increment", "delete", "line"]), CODES)
 ITEMS = st.lists(st.lists(WRITES, min_size=1, max_size=3), max_size=25)
+CHUNK_SIZES = st.integers(2, 30)
 
 
 def write(numbered, out):
@@ -63,32 +64,33 @@ def rows(engine, metadata=METADATA):
         return [sorted(map(tuple, connection.execute(table.select()))) for table in metadata.sorted_tables]
 
 
-@given(data=st.data())
-def test_keys_of_texts_name_the_rows_that_they_name_item_by_item(shared_engine, emptied, data):
-    items = list(enumerate(data.draw(ITEMS)))
+@given(drawn=ITEMS, chunk_size=CHUNK_SIZES)
+def test_keys_of_texts_name_the_rows_that_they_name_item_by_item(shared_engine, emptied, drawn, chunk_size):
+    items = list(enumerate(drawn))
     with emptied(METADATA):
         expected, expected_rows = write_sequentially(shared_engine, items, write), rows(shared_engine)
     with emptied(METADATA):
-        writer = BatchWriter(shared_engine, chunk_size=data.draw(st.integers(2, 30)))
+        writer = BatchWriter(shared_engine, chunk_size=chunk_size)
         assert [described(outcome) for outcome in writer.stream(items, write)] == expected
         assert rows(shared_engine) == expected_rows
 
 
+KINDS = st.sampled_from(["insert", "upsert", "keep", "update", "increment", "delete"])
 SPELLINGS = {
     NUMBERS: st.sampled_from([1, "1", "01", 2, "2"]),
     UUIDS: st.sampled_from([text for number in (10, 11) for text in (str(UUID(int=number)), f"{number:032X}")]),
 }
+SPELT_ITEMS = {table: st.lists(st.tuples(KINDS, spellings), max_size=20) for table, spellings in SPELLINGS.items()}
 
 
-@given(data=st.data())
+@given(data=st.data(), chunk_size=CHUNK_SIZES)
 @pytest.mark.parametrize("table", SPELLINGS, ids=str)
 def test_keys_that_can_be_spelt_in_several_ways_name_the_rows_that_they_name_item_by_item(
-    shared_engine, emptied, table, data
+    shared_engine, emptied, table, data, chunk_size
 ):
     if table is NUMBERS and shared_engine.dialect.name == "postgresql":
         table = UUIDS  # PostgreSQL takes no text for a number
-    kinds = st.sampled_from(["insert", "upsert", "keep", "update", "increment", "delete"])
-    drawn = data.draw(st.lists(st.tuples(kinds, SPELLINGS[table]), max_size=20))
+    drawn = data.draw(SPELT_ITEMS[table])
 
     def write_spelt(numbered, out):
         number, (kind, code) = numbered
@@ -105,6 +107,6 @@ def test_keys_that_can_be_spelt_in_several_ways_name_the_rows_that_they_name_ite
     with emptied(SPELT):
         expected, expected_rows = write_sequentially(shared_engine, items, write_spelt), rows(shared_engine, SPELT)
     with emptied(SPELT):
-        writer = BatchWriter(shared_engine, chunk_size=data.draw(st.integers(2, 30)))
+        writer = BatchWriter(shared_engine, chunk_size=chunk_size)
         assert [described(outcome) for outcome in writer.stream(items, write_spelt)] == expected
         assert rows(shared_engine, SPELT) == expected_rows
