@@ -12,9 +12,9 @@ mariadb_server    likewise
 own_postgres      a server for this test alone, to be stopped, killed and started again
 shared_data       the directory with the small input files, which come with the tests
 online_retail     the one large input file, which does not
+draw              what this run draws (of selection.py)
 """
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -34,7 +34,6 @@ from databases import (
     sqlite_file,
     tables_created,
 )
-from hypothesis import HealthCheck, settings
 from local_server import move_to_memory
 from servers import LocalPostgres, PostgresServer, announce, local_bin_dir, start_server
 from sqlalchemy import URL, Engine, MetaData
@@ -43,17 +42,7 @@ move_to_memory()  # before anybody asks where temporary files go
 # A shell that starts us in the background has it ignored, and tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PROFILE_VARIABLE = "BATCHWRITE_HYPOTHESIS_PROFILE"
-
-settings.register_profile(
-    "default",
-    deadline=None,  # an example talks to a database; how long that takes says nothing
-    print_blob=True,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("thorough", settings.get_profile("default"), max_examples=1_000)
-settings.load_profile(os.environ.get(PROFILE_VARIABLE, "default"))
+pytest_plugins = ["selection"]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -122,11 +122,6 @@ class TestFixtures:
         kept.close()
         METADATA.drop_all(shared_engine)
 
-    def test_profiles(self) -> None:
-        assert settings.get_profile("default").deadline is None
-        assert settings.get_profile("thorough").deadline is None
-        assert settings.get_profile("thorough").max_examples == 1_000
-
     def test_shared_data_is_there(self, shared_data: Path) -> None:
         assert any(shared_data.iterdir())
 

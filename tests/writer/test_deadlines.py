@@ -13,6 +13,8 @@ import pytest
 from batchwrite.sinks import deadline as deadlines
 from batchwrite.sinks.deadline import Deadline
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
