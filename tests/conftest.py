@@ -15,10 +15,12 @@ online_retail     the one large input file, which does not
 draw              what this run draws (of selection.py)
 """
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import mariadb
 import pytest
@@ -42,14 +44,32 @@ move_to_memory()  # before anybody asks where temporary files go
 # A shell that starts us in the background has it ignored, and tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["selection"]
+pytest_plugins = ["accounts", "selection"]
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests, which stay: no garbage collection needs to look through them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     # Announced, not started: a run of SQLite tests alone needs no server.
-    description = announce()
-    config.stash.setdefault(ANNOUNCED, description)
-    return [f"postgresql: {description}", f"mariadb: {mariadb.announce()}"]
+    config.stash[ANNOUNCED] = announce()
+    return [f"postgresql: {config.stash[ANNOUNCED]}", f"mariadb: {mariadb.announce()}"]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["postgresql"] = session.config.stash.get(USED, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended, and says which server it has used, if any."""
+    used = getattr(node, "workeroutput", {}).get("postgresql")
+    if used is not None:
+        node.config.stash[USED] = used
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -139,6 +139,7 @@ class TestHeader:
     ) -> None:
         # By URL: what stands first otherwise may be announced and yet not start, as Docker without an image.
         monkeypatch.setenv(URL_VARIABLE, postgres_server.url.render_as_string(hide_password=False))
+        monkeypatch.setitem(pytestconfig.stash, databases.ANNOUNCED, "as it will be again afterwards")
         parts = pytestconfig.hook.pytest_report_header(config=pytestconfig, start_path=Path())
         lines = [line for part in parts for line in ([part] if isinstance(part, str) else part)]
         with psycopg.connect(libpq_url(postgres_server)) as connection:

@@ -9,6 +9,7 @@ import re
 from functools import partial
 
 import pytest
+from accounts import COUNTED
 from messages import as_label
 from sending_places import lines_run, not_come_by
 from sweep import faults_before, lanes, sweep
@@ -30,7 +31,7 @@ def test_every_fault_at_every_statement_leaves_what_the_reference_has(postgres_d
     workload = WORKLOADS[name]
     with lanes(postgres_databases, _LANES, workload.setup) as all_lanes:
         swept, complaints = sweep(workload, all_lanes, partial(draw.pairs, name))
-    record_property("cases", len(swept))
+    record_property(COUNTED, ("statements x faults", len(swept)))
     assert not complaints, f"{len(complaints)} of {len(swept)}:\n" + "\n".join(complaints)
     assert len(swept) > len(workload.items[:1])
 

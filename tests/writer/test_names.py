@@ -203,7 +203,8 @@ def test_many_keys_at_once_stay_below_the_limit_of_parameters(engine, created):
     metadata = MetaData()
     table = Table("t", metadata, Column("a", Integer, primary_key=True), Column("b", Integer, primary_key=True))
     table.append_column(Column("n", Integer, nullable=False))
-    size = 40_000
+    # PostgreSQL has 65,535 parameters, SQLite no more; PyMySQL writes values into the statement, and is slow at it.
+    size = 4_000 if engine.dialect.name == "mariadb" else 40_000
 
     def map_item(item, out):
         out.upsert(table, {"a": item, "b": item, "n": 0})
