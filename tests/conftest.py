@@ -4,9 +4,10 @@ sqlite_engine     an Engine on a SQLite file, foreign keys enforced
 postgres_engine   an Engine on a PostgreSQL database of the test's own
 mariadb_engine    an Engine on a MariaDB database of the test's own
 engine            all three, one after the other
-shared_engine     all three, one database for all tests of a module: for hypothesis, an example makes its own tables
+shared_engine     all three, one database for all tests of a module: for hypothesis
 module_database   the URL of one PostgreSQL database for all tests of a module
-created           `with created(shared_engine, metadata):` makes the tables, and drops them at the end
+created           `with created(engine, metadata):` makes the tables, and drops them at the end
+emptied           `with emptied(metadata):` has the tables in `shared_engine`, empty; they are kept for the next example
 postgres_server   the server itself (url, description)
 mariadb_server    likewise
 own_postgres      a server for this test alone, to be stopped, killed and started again
@@ -35,6 +36,7 @@ from databases import (
     say_if_another_server_was_used,
     sqlite_file,
     tables_created,
+    tables_kept,
 )
 from local_server import move_to_memory
 from servers import LocalPostgres, PostgresServer, announce, local_bin_dir, start_server
@@ -154,6 +156,12 @@ def shared_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def created() -> Callable[[Engine, MetaData], AbstractContextManager[None]]:
     return tables_created
+
+
+@pytest.fixture(scope="module")
+def emptied(shared_engine: Engine) -> Iterator[Callable[[MetaData], AbstractContextManager[None]]]:
+    with tables_kept(shared_engine) as kept:
+        yield kept.emptied
 
 
 @pytest.fixture

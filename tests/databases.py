@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     create_engine,
     event,
+    inspect,
 )
 from sqlalchemy.ext.compiler import compiles
 
@@ -128,6 +129,69 @@ def tables_created(engine: Engine, metadata: MetaData) -> Iterator[None]:
         if not engine.pool.checkedout():  # else the drop would wait for that connection's locks, for ever
             metadata.drop_all(engine)
     assert_all_returned(engine)
+
+
+class KeptTables:
+    """Tables that serve one example after the other: emptied for each, and kept until others are wanted.
+
+    Making and dropping tables takes a server longer than most examples.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kept: MetaData | None = None
+
+    @contextmanager
+    def emptied(self, metadata: MetaData) -> Iterator[None]:
+        """Has the tables there, without a row, and afterwards requires that every connection is back."""
+        assert_all_returned(self._engine)  # else a statement might wait for that connection's locks, for ever
+        if self._kept is metadata:
+            empty(self._engine, metadata)
+        else:
+            self.drop()
+            _require_explicit_keys(metadata)
+            metadata.create_all(self._engine, checkfirst=False)
+            self._kept = metadata
+        yield
+        assert_all_returned(self._engine)
+
+    def drop(self) -> None:
+        if self._kept is not None:
+            self._kept.drop_all(self._engine, checkfirst=False)
+            self._kept = None
+
+
+def _require_explicit_keys(metadata: MetaData) -> None:
+    counted = [table.name for table in metadata.sorted_tables if table.autoincrement_column is not None]
+    assert not counted, f"{counted} would count on from where they were, though they are emptied"
+
+
+def empty(engine: Engine, metadata: MetaData) -> None:
+    """Deletes all rows, of children first."""
+    # MariaDB looks at each row by itself, and so does not delete all of a table that refers to itself.
+    is_checked_by_row = engine.dialect.name in {"mysql", "mariadb"}
+    with engine.begin() as connection:
+        if is_checked_by_row:
+            connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
+        try:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(table.delete())
+        finally:
+            if is_checked_by_row:
+                connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
+
+
+@contextmanager
+def tables_kept(engine: Engine) -> Iterator[KeptTables]:
+    """Keeps tables from example to example, and in the end requires that no other is left."""
+    kept = KeptTables(engine)
+    try:
+        yield kept
+    finally:
+        if not engine.pool.checkedout():
+            kept.drop()
+    left = inspect(engine).get_table_names()
+    assert left == [], f"{left} were left behind"
 
 
 @contextmanager

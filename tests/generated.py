@@ -1,15 +1,23 @@
-"""Hypothesis strategies: tables with constraints of every kind, and items with writes of every kind, good and bad."""
+"""Hypothesis strategies: tables with constraints of every kind, and items with writes of every kind, good and bad.
 
-from dataclasses import dataclass
+What they draw is a `Case`: a value that says everything, and whose `repr` can be pasted into a test.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
 
 from hypothesis import strategies as st
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
+# Strategies are made once: to make one anew for each value takes several times as long as to draw from it.
+between, among = cache(st.integers), cache(st.sampled_from)
+NOTHING, YES_OR_NO, NO_COLUMNS = st.none(), st.booleans(), st.just(())
+
 NAMES = ("alpha", "beta", "gamma")
-KEYS = st.integers(1, 4)  # few, so that items meet
+KEYS = between(1, 4)  # few, so that items meet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mood:
     """How much trouble the items are: a chunk in which most items fail never gets to show its bulk path."""
 
@@ -30,7 +38,7 @@ MOODS = st.sampled_from(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """What one generated table is like."""
 
@@ -41,25 +49,40 @@ class Shape:
     is_value_required: bool  # v is not null
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Tables, what is in them, what is to be written, and how: all that an example of the promises consists of."""
+
+    shapes: tuple[Shape, ...]
+    planted: dict[int, list[dict]] = field(default_factory=dict)  # rows that are there before, by position of the table
+    items: list  # each what map does: a list of calls (see `writes`), or a word (see `map_for`)
+    chunk_size: int
+    workers: int
+    fewest_for_copy: int  # rows for which the sink takes COPY
+    window: int  # items that the sink's fallback sends at once
+
+
+@cache
 @st.composite
 def shapes(draw, *, deferred: bool = False):
     made = []
-    for position in range(draw(st.sampled_from([1, 2, 2, 3]))):
+    for position in range(draw(among((1, 2, 2, 3)))):
         # Rather another table than itself, rather itself than none: the more there is to keep in order.
-        parent = draw(st.sampled_from([None, position, *(other for other in range(position) for _ in range(4))]))
+        parent = draw(among((None, position, *(other for other in range(position) for _ in range(4)))))
         made.append(
             Shape(
                 parent=parent,
-                ondelete=draw(st.sampled_from([None, "CASCADE", "SET NULL"])),
-                is_deferred=deferred and draw(st.booleans()),
-                is_unique=draw(st.booleans()),
-                is_value_required=draw(st.booleans()),
+                ondelete=draw(among((None, "CASCADE", "SET NULL"))),
+                is_deferred=deferred and draw(YES_OR_NO),
+                is_unique=draw(YES_OR_NO),
+                is_value_required=draw(YES_OR_NO),
             )
         )
-    return made
+    return tuple(made)
 
 
-def metadata_for(made: list[Shape]) -> MetaData:
+@cache  # the same object for equal shapes: its tables may still be there, and its statements are compiled
+def metadata_for(made: tuple[Shape, ...]) -> MetaData:
     """Tables of columns id; p (refers to the parent); u (maybe unique); v; n (incremented); c (checked, short)."""
     metadata = MetaData()
     for position, shape in enumerate(made):
@@ -85,45 +108,60 @@ def metadata_for(made: list[Shape]) -> MetaData:
     return metadata
 
 
+@cache
 @st.composite
-def seeds(draw, made: list[Shape]):
+def seeds(draw, made: tuple[Shape, ...]):
     """Rows that are there before, by position of the table: none, or all the small keys."""
-    if draw(st.booleans()):
+    if draw(YES_OR_NO):
         return {}
     return {position: [{"id": key, "u": key, "v": 1, "n": 1} for key in range(1, 5)] for position, _ in enumerate(made)}
 
 
-def plant_seeds(engine, metadata: MetaData, seeds) -> None:
+def plant(engine, metadata: MetaData, planted: dict[int, list[dict]]) -> None:
+    if not planted:
+        return
     with engine.begin() as connection:
-        for position, rows in seeds.items():
+        for position, rows in planted.items():
             connection.execute(metadata.tables[NAMES[position]].insert(), rows)
 
 
+@cache
+def or_nothing(*values):
+    return st.one_of(NOTHING, *values)
+
+
+@cache
+def subsets(names: tuple[str, ...], least: int = 0, most: int | None = None):
+    return st.lists(among(names), min_size=least, max_size=most, unique=True).map(tuple)
+
+
+@cache
 @st.composite
 def rows(draw, shape: Shape, mood: Mood):
-    keys = st.integers(1, mood.keys)
-    row = {"id": draw(keys), "v": draw(st.integers(0, 3))}
-    if draw(st.integers(0, 2)) == 0:
-        row["u"] = draw(st.none() | keys)
-    if shape.parent is not None and draw(st.booleans()):
-        row["p"] = draw(st.none() | keys | keys)
-    if draw(st.booleans()):
-        row["n"] = draw(st.integers(-3, 3))
+    keys = between(1, mood.keys)
+    row = {"id": draw(keys), "v": draw(between(0, 3))}
+    if draw(between(0, 2)) == 0:
+        row["u"] = draw(or_nothing(keys))
+    if shape.parent is not None and draw(YES_OR_NO):
+        row["p"] = draw(or_nothing(keys, keys))
+    if draw(YES_OR_NO):
+        row["n"] = draw(between(-3, 3))
     return row
 
 
 BAD_VALUES = st.sampled_from([{"c": "bad"}, {"v": None}, {"n": None}, {"id": None}, {"n": 2**70}])
 
 
+@cache
 @st.composite
-def writes(draw, made: list[Shape], mood: Mood):
+def writes(draw, made: tuple[Shape, ...], mood: Mood):
     """One call on the collector: method, position of the table, arguments, keyword arguments."""
-    position = draw(st.integers(0, len(made) - 1))
+    position = draw(between(0, len(made) - 1))
     shape = made[position]
-    method = draw(st.sampled_from(mood.methods))
-    is_bad = bool(mood.bad_one_in) and draw(st.integers(1, mood.bad_one_in)) == 1
+    method = draw(among(mood.methods))
+    is_bad = bool(mood.bad_one_in) and draw(between(1, mood.bad_one_in)) == 1
     key = {"id": draw(KEYS)}
-    if shape.is_unique and draw(st.integers(0, 4)) == 0:
+    if shape.is_unique and draw(between(0, 4)) == 0:
         key = {"u": draw(KEYS)}
     if method == "insert":
         row = draw(rows(shape, mood))
@@ -132,26 +170,41 @@ def writes(draw, made: list[Shape], mood: Mood):
         row = draw(rows(shape, mood))
         if is_bad:
             row["v"] = None
-        names = [name for name in row if name != "id"]
-        chosen = draw(st.none() | st.just(()) | st.lists(st.sampled_from(names), unique=True).map(tuple))
-        return method, position, (row,), {"set": chosen}
+        names = tuple(name for name in row if name != "id")
+        return method, position, (row,), {"set": draw(or_nothing(NO_COLUMNS, subsets(names)))}
     if method == "update":
-        columns = ["v", "v", "n", "u"] + (["p"] if shape.parent is not None else [])
-        changed = draw(st.lists(st.sampled_from(columns), min_size=1, max_size=2, unique=True))
-        return method, position, (key,), {name: draw(KEYS if not is_bad else st.none()) for name in changed}
+        columns = ("v", "v", "n", "u") + (("p",) if shape.parent is not None else ())
+        changed = draw(subsets(columns, 1, 2))
+        return method, position, (key,), {name: draw(KEYS if not is_bad else NOTHING) for name in changed}
     if method == "increment":
-        return method, position, (key,), {"n": draw(st.integers(-3, 3))}
-    return method, position, (key,), {"missing_ok": draw(st.booleans())}
+        return method, position, (key,), {"n": draw(between(-3, 3))}
+    return method, position, (key,), {"missing_ok": draw(YES_OR_NO)}
 
 
+@cache
 @st.composite
-def item_lists(draw, made: list[Shape]):
+def item_lists(draw, made: tuple[Shape, ...]):
     """Items: each a list of writes, or what map does instead."""
     mood = draw(MOODS)
     one = st.lists(writes(made, mood), min_size=1, max_size=4)
     few = st.lists(writes(made, mood), min_size=1, max_size=1)
-    other = st.sampled_from(["raise", "skip", "nothing"])
+    other = among(("raise", "skip", "nothing"))
     return draw(st.lists(one | few | few | few | few | other, min_size=1, max_size=12))
+
+
+@cache
+@st.composite
+def cases(draw, *, deferred: bool = False):
+    made = draw(shapes(deferred=deferred))
+    return Case(
+        shapes=made,
+        planted=draw(seeds(made)),
+        items=draw(item_lists(made)),
+        chunk_size=draw(between(1, 13)),
+        workers=draw(between(0, 3)),
+        fewest_for_copy=draw(among((1, 3, 100))),
+        window=draw(among((1, 2, 60))),
+    )
 
 
 def map_for(metadata: MetaData):

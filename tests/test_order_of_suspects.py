@@ -49,12 +49,12 @@ def write(writes, out):
 
 
 @given(data=st.data())
-def test_an_item_behind_a_suspect_does_not_take_its_place(shared_engine, created, data):
+def test_an_item_behind_a_suspect_does_not_take_its_place(shared_engine, emptied, data):
     items = data.draw(st.lists(st.lists(WRITES, min_size=1, max_size=3), max_size=12))
     window = data.draw(st.sampled_from([1, 2, 60]))
-    with created(shared_engine, METADATA):
+    with emptied(METADATA):
         expected, expected_rows = write_sequentially(shared_engine, items, write), contents(shared_engine, METADATA)
-    with created(shared_engine, METADATA), pytest.MonkeyPatch.context() as patch:
+    with emptied(METADATA), pytest.MonkeyPatch.context() as patch:
         patch.setattr(fallback, "_WINDOW", window)
         writer = BatchWriter(shared_engine, workers=0)
         outcomes = [described(outcome).split()[0] for outcome in writer.stream(items, write)]
@@ -64,11 +64,11 @@ def test_an_item_behind_a_suspect_does_not_take_its_place(shared_engine, created
 
 @pytest.mark.parametrize("later", ["upsert", "keep", "replace", "insert", "increment"])
 @pytest.mark.parametrize("bad", [None, -1])
-def test_the_earlier_of_two_wins_though_it_is_a_suspect(shared_engine, created, later, bad):
+def test_the_earlier_of_two_wins_though_it_is_a_suspect(shared_engine, emptied, later, bad):
     """The second item repeats a key of the first, which fails: so it lands, and before the third."""
     last = (later, 1) if later == "increment" else (later, 1, None, 9)
     items = [[("checked", 7, bad)], [("insert", 1, None, 5), ("checked", 7, 1)], [last]]
-    with created(shared_engine, METADATA):
+    with emptied(METADATA):
         outcomes = [described(outcome) for outcome in BatchWriter(shared_engine).stream(items, write)]
         things = contents(shared_engine, METADATA)["things"]
     assert outcomes[1] == "written"

@@ -1,9 +1,8 @@
 """The promises, compared with the sequential reference on generated tables, items and bad items."""
 
 import pytest
-from generated import contents, item_lists, map_for, metadata_for, plant_seeds, seeds, shapes
+from generated import cases, contents, map_for, metadata_for, plant
 from hypothesis import given
-from hypothesis import strategies as st
 from reference import write_sequentially
 
 from batchwrite import BatchWriter, OutcomeStatus
@@ -22,45 +21,41 @@ def described(outcome) -> str:
     return f"failed {failure.sqlstate or failure.error_type}"
 
 
-def compare(engine, created, data, *, deferred=False, sink=None):
+def compare(engine, emptied, case, *, sink=None):
     """Require that the library does what the reference does; `sink` stands in for the real one."""
-    made = data.draw(shapes(deferred=deferred))
-    before, items = data.draw(seeds(made)), data.draw(item_lists(made))
-    chunk_size, workers = data.draw(st.integers(1, 13)), data.draw(st.integers(0, 3))
-    fewest_for_copy, window = data.draw(st.sampled_from([1, 3, 100])), data.draw(st.sampled_from([1, 2, 60]))
-    metadata = metadata_for(made)
+    metadata = metadata_for(case.shapes)
     map_item = map_for(metadata)
-    with created(engine, metadata):
-        plant_seeds(engine, metadata, before)
-        expected = write_sequentially(engine, items, map_item)
+    with emptied(metadata):
+        plant(engine, metadata, case.planted)
+        expected = write_sequentially(engine, case.items, map_item)
         expected_rows = contents(engine, metadata)
-    with created(engine, metadata):
-        plant_seeds(engine, metadata, before)
-        writer = BatchWriter(engine, chunk_size=chunk_size, workers=workers)
+    with emptied(metadata):
+        plant(engine, metadata, case.planted)
+        writer = BatchWriter(engine, chunk_size=case.chunk_size, workers=case.workers)
         if sink is not None:
             writer._runs._sink = sink(engine)
-        stream = writer.stream(items, map_item)
+        stream = writer.stream(case.items, map_item)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bulk, "_FEWEST_FOR_COPY", fewest_for_copy)
-            patch.setattr(fallback, "_WINDOW", window)
+            patch.setattr(bulk, "_FEWEST_FOR_COPY", case.fewest_for_copy)
+            patch.setattr(fallback, "_WINDOW", case.window)
             outcomes = [described(outcome) for outcome in stream]
         rows = contents(engine, metadata)
     assert outcomes == expected
     assert rows == expected_rows
     result = stream.result
-    assert result.received == len(items) == result.written + result.failed + result.skipped
+    assert result.received == len(case.items) == result.written + result.failed + result.skipped
     assert result.written == expected.count("written")
 
 
-@given(data=st.data())
-def test_a_run_does_what_its_items_do_one_by_one(shared_engine, created, data):
-    compare(shared_engine, created, data)
+@given(case=cases())
+def test_a_run_does_what_its_items_do_one_by_one(shared_engine, emptied, case):
+    compare(shared_engine, emptied, case)
 
 
-@given(data=st.data())
-def test_a_run_through_another_driver_does_too(shared_engine, created, data):
+@given(case=cases())
+def test_a_run_through_another_driver_does_too(shared_engine, emptied, case):
     """The path of drivers that have no pipelines, and the general way of a fallback."""
-    compare(shared_engine, created, data, sink=lambda engine: SqlSink(engine, sink_for(engine)._rules))
+    compare(shared_engine, emptied, case, sink=lambda engine: SqlSink(engine, sink_for(engine)._rules))
 
 
 class WithoutOnConflict(SqlSink):
@@ -71,11 +66,11 @@ class WithoutOnConflict(SqlSink):
         self._rules.insert = lambda table: None
 
 
-@given(data=st.data())
-def test_upserts_by_hand_do_what_on_conflict_does(shared_engine, created, data):
-    compare(shared_engine, created, data, sink=WithoutOnConflict)
+@given(case=cases())
+def test_upserts_by_hand_do_what_on_conflict_does(shared_engine, emptied, case):
+    compare(shared_engine, emptied, case, sink=WithoutOnConflict)
 
 
-@given(data=st.data())
-def test_deferred_foreign_keys_are_blamed_on_the_right_item(shared_engine, created, data):
-    compare(shared_engine, created, data, deferred=True)
+@given(case=cases(deferred=True))
+def test_deferred_foreign_keys_are_blamed_on_the_right_item(shared_engine, emptied, case):
+    compare(shared_engine, emptied, case)

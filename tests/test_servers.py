@@ -21,14 +21,33 @@ import servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import SOURCE_VARIABLE, URL_VARIABLE, LocalPostgres, NoServerError, Offer, PostgresServer, StopMode
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, func, inspect, make_url, select, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 CLOSED = "postgresql://nobody@127.0.0.1:1/none"
 """A URL where nothing can listen: port 1 is reserved."""
 
 METADATA = MetaData()
-NUMBERS = Table("numbers", METADATA, Column("n", Integer, primary_key=True))
+NUMBERS = Table("numbers", METADATA, Column("n", Integer, primary_key=True, autoincrement=False))
+OTHER_NUMBERS = Table(
+    "numbers",
+    MetaData(),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("next", ForeignKey("numbers.n")),
+)
 
 
 def libpq_url(server: LocalPostgres | PostgresServer) -> str:
@@ -121,6 +140,40 @@ class TestFixtures:
             kept.execute(select(NUMBERS))
         kept.close()
         METADATA.drop_all(shared_engine)
+
+    @given(tables=st.lists(st.sampled_from([NUMBERS, OTHER_NUMBERS])))
+    @settings(max_examples=5)
+    def test_kept_tables_are_those_that_are_wanted_and_empty(self, shared_engine: Engine, tables: list[Table]) -> None:
+        with databases.tables_kept(shared_engine) as kept:
+            for table in tables:
+                # MariaDB deletes them one after the other, though others refer to the first.
+                rows = [dict(zip(table.c.keys(), numbers, strict=False)) for numbers in [(1, 1), (2, 1), (3, 2)]]
+                with kept.emptied(table.metadata), shared_engine.begin() as connection:
+                    assert [column["name"] for column in inspect(connection).get_columns("numbers")] == table.c.keys()
+                    assert connection.scalar(select(func.count()).select_from(table)) == 0
+                    connection.execute(table.insert().values(rows))
+        assert inspect(shared_engine).get_table_names() == []
+
+    def test_a_connection_kept_from_kept_tables_is_reported_and_not_waited_for(self, shared_engine: Engine) -> None:
+        with databases.tables_kept(shared_engine) as tables:
+            with pytest.raises(AssertionError, match="not given back"), tables.emptied(METADATA):
+                kept = shared_engine.connect()
+            with pytest.raises(AssertionError, match="not given back"), tables.emptied(METADATA):
+                pytest.fail("an example began with a connection out")
+            kept.close()
+
+    def test_what_is_left_beside_kept_tables_is_reported(self, sqlite_engine: Engine) -> None:
+        with pytest.raises(AssertionError, match="were left behind"), databases.tables_kept(sqlite_engine):
+            METADATA.create_all(sqlite_engine)
+
+    def test_tables_that_would_count_on_are_not_kept(self, sqlite_engine: Engine) -> None:
+        counted = Table("counted", MetaData(), Column("n", Integer, primary_key=True))
+        with (
+            pytest.raises(AssertionError, match="count on"),
+            databases.tables_kept(sqlite_engine) as kept,
+            kept.emptied(counted.metadata),
+        ):
+            pytest.fail("they were made")
 
     def test_shared_data_is_there(self, shared_data: Path) -> None:
         assert any(shared_data.iterdir())

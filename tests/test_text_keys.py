@@ -64,11 +64,11 @@ def rows(engine, metadata=METADATA):
 
 
 @given(data=st.data())
-def test_keys_of_texts_name_the_rows_that_they_name_item_by_item(shared_engine, created, data):
+def test_keys_of_texts_name_the_rows_that_they_name_item_by_item(shared_engine, emptied, data):
     items = list(enumerate(data.draw(ITEMS)))
-    with created(shared_engine, METADATA):
+    with emptied(METADATA):
         expected, expected_rows = write_sequentially(shared_engine, items, write), rows(shared_engine)
-    with created(shared_engine, METADATA):
+    with emptied(METADATA):
         writer = BatchWriter(shared_engine, chunk_size=data.draw(st.integers(2, 30)))
         assert [described(outcome) for outcome in writer.stream(items, write)] == expected
         assert rows(shared_engine) == expected_rows
@@ -83,7 +83,7 @@ SPELLINGS = {
 @given(data=st.data())
 @pytest.mark.parametrize("table", SPELLINGS, ids=str)
 def test_keys_that_can_be_spelt_in_several_ways_name_the_rows_that_they_name_item_by_item(
-    shared_engine, created, table, data
+    shared_engine, emptied, table, data
 ):
     if table is NUMBERS and shared_engine.dialect.name == "postgresql":
         table = UUIDS  # PostgreSQL takes no text for a number
@@ -102,9 +102,9 @@ def test_keys_that_can_be_spelt_in_several_ways_name_the_rows_that_they_name_ite
             getattr(out, kind)(table, {"code": code}, n=number)
 
     items = list(enumerate(drawn))
-    with created(shared_engine, SPELT):
+    with emptied(SPELT):
         expected, expected_rows = write_sequentially(shared_engine, items, write_spelt), rows(shared_engine, SPELT)
-    with created(shared_engine, SPELT):
+    with emptied(SPELT):
         writer = BatchWriter(shared_engine, chunk_size=data.draw(st.integers(2, 30)))
         assert [described(outcome) for outcome in writer.stream(items, write_spelt)] == expected
         assert rows(shared_engine, SPELT) == expected_rows

@@ -452,7 +452,7 @@ ORDERS = Table(
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 5)), max_size=15), st.integers(1, 6))
-def test_over_a_real_database_it_writes_what_one_by_one_would_write(shared_engine, created, rows, size):
+def test_over_a_real_database_it_writes_what_one_by_one_would_write(shared_engine, emptied, rows, size):
     def insert_many(entities):
         with shared_engine.begin() as connection:
             connection.execute(insert(ORDERS), entities)
@@ -461,7 +461,7 @@ def test_over_a_real_database_it_writes_what_one_by_one_would_write(shared_engin
         insert_many([entity])
 
     entities = [{"id": key, "n": n} for key, n in rows]
-    with created(shared_engine, METADATA):
+    with emptied(METADATA):
         writer = BatchWriter.for_repository(
             insert_many=insert_many, insert_one=insert_one, atomic=True, chunk_size=size, retry=AT_ONCE
         )

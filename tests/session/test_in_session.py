@@ -82,8 +82,8 @@ def owners(engine):
     st.sampled_from(["commit", "rollback"]),
     st.integers(0, 2),
 )
-def test_the_caller_decides_what_becomes_of_all_of_it(shared_engine, created, numbers, size, ending, which):
-    with created(shared_engine, Base.metadata):
+def test_the_caller_decides_what_becomes_of_all_of_it(shared_engine, emptied, numbers, size, ending, which):
+    with emptied(Base.metadata):
         owner = list(owners(shared_engine))[which]
         owner.execute(insert(Parent), [{"id": 100, "n": 1}])
         result = BatchWriter.in_session(owner, chunk_size=size).run(numbers, write)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from databases import tables_kept
 from generated import contents
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,15 +105,24 @@ def test_a_value_of_a_decorated_type_is_a_key_like_any_other(engine, created):
     assert result.written == 3
 
 
+SUMS = table_of(Column("n", Numeric(38, 6), nullable=False))
+
+
+@pytest.fixture(scope="module")
+def emptied_sums(postgres_module_engine):
+    with tables_kept(postgres_module_engine) as kept:
+        yield kept.emptied
+
+
 @given(
     deltas=st.lists(
         st.decimals(-(10**12), 10**12, places=6, allow_nan=False, allow_infinity=False), min_size=1, max_size=8
     )
 )
 @pytest.mark.parametrize("chunk_size", [1, 3, 100])
-def test_decimals_stay_exact_in_sums(postgres_module_engine, created, deltas, chunk_size):
-    metadata, table = table_of(Column("n", Numeric(38, 6), nullable=False))
-    with created(postgres_module_engine, metadata):
+def test_decimals_stay_exact_in_sums(postgres_module_engine, emptied_sums, deltas, chunk_size):
+    metadata, table = SUMS
+    with emptied_sums(metadata):
         with postgres_module_engine.begin() as connection:
             connection.execute(insert(table), {"id": 1, "n": 0})
         writer = BatchWriter(postgres_module_engine, chunk_size=chunk_size)

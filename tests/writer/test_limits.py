@@ -44,11 +44,11 @@ def expected_of(items, most):
 
 @given(kinds=KINDS, most=st.integers(0, 4), chunk_size=st.integers(1, 12))
 def test_max_failures_is_exact_to_the_item_and_independent_of_the_chunk(
-    shared_engine, created, kinds, most, chunk_size
+    shared_engine, emptied, kinds, most, chunk_size
 ):
     items = numbered(kinds)
     expected = expected_of(items, most)
-    with created(shared_engine, METADATA):
+    with emptied(METADATA):
         result = BatchWriter(shared_engine, chunk_size=chunk_size, max_failures=most).run(items, write_one)
         accounted(result, shared_engine)
     assert (result.written, result.failed, result.skipped) == (expected.written, expected.failed, expected.skipped)

@@ -54,8 +54,8 @@ class Broken:
 
 
 @given(KINDS, st.integers(1, 6), st.integers(0, 2))
-def test_what_is_told_adds_up_to_the_result(shared_engine, created, kinds, size, workers):
-    with created(shared_engine, METADATA):
+def test_what_is_told_adds_up_to_the_result(shared_engine, emptied, kinds, size, workers):
+    with emptied(METADATA):
         told = Told()
         writer = BatchWriter(shared_engine, chunk_size=size, workers=workers, listeners=[told])
         result = writer.run(numbered(kinds), write_one)

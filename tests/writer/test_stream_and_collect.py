@@ -57,9 +57,9 @@ def test_a_stream_does_nothing_before_it_is_iterated_over(database):
 
 @given(kinds=KINDS, chunk_size=st.integers(1, 6), stop_after=st.integers(0, 25), most=st.none() | st.integers(0, 3))
 def test_outcomes_and_counts_agree_even_if_the_stream_is_stopped(
-    shared_engine, created, kinds, chunk_size, stop_after, most
+    shared_engine, emptied, kinds, chunk_size, stop_after, most
 ):
-    with created(shared_engine, METADATA):
+    with emptied(METADATA):
         stream = BatchWriter(shared_engine, chunk_size=chunk_size, max_failures=most).stream(numbered(kinds), write_one)
         outcomes = []
         for outcome in stream:
