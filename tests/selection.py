@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if not item.get_closest_marker("soak"):
             item.add_marker("full")
+        if tiers.is_fast(item):
+            item.add_marker("fast")
     missing = needs.left_out(items, needs.missing())
     rest = [item for item in items if item not in missing]
     reasons = {**missing, **tiers.left_out(rest, config.stash[_DRAW], _named(config))}

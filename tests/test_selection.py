@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiers import Draw, Tier, tier_of
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 pytest_plugins = ["pytester"]
 

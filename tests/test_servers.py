@@ -37,6 +37,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+pytestmark = pytest.mark.slow
+
 CLOSED = "postgresql://nobody@127.0.0.1:1/none"
 """A URL where nothing can listen: port 1 is reserved."""
 

@@ -3,6 +3,7 @@
 default   draws, by a seed that the header prints: few examples of each property, of the sweep every statement with one
           fault, one database for the awaited contract, and of what is marked `drawn` the number that it says
 full      `-m full`: everything but what is run by hand; `.ci/run` runs it
+fast      `-m fast`: of the default run what needs no server and is not slow
 soak      `-m soak`: long kills, large values, minutes of load; by hand, its figures stand in docs/reliability.md
 
 What is named by its id (`tests/test_chunk.py::test_name`) is run whether it is drawn or not.
@@ -18,12 +19,16 @@ from typing import TypeVar
 import pytest
 
 MARKS = {
+    "fast": "set on what needs no server and is not slow: the pure parts and SQLite",
+    "slow": "starts programs or takes seconds: fast does not take it",
     "full": "set on all tests but those of soak: what the full run takes",
     "soak": "run by hand alone",
     "thorough": "the full run alone takes it",
     "drawn(count)": "the default run takes so many of the test's cases, by seed",
     "one_database": "the default run takes the cases of one database, by seed; it is the same for all such tests",
 }
+_SERVERS = {"postgres_server", "mariadb_server", "own_postgres"}  # fixtures
+_CASES_OF_SERVERS = {"postgresql", "mariadb", "postgres_engine", "mariadb_engine"}
 DRAWN, BY_HAND = "not drawn", "by hand"  # reasons
 A, B = TypeVar("A"), TypeVar("B")
 
@@ -81,6 +86,19 @@ def tier_of(mark_expression: str) -> Tier:
     if "soak" in words:
         return Tier.SOAK
     return Tier.FULL if "full" in words else Tier.DEFAULT
+
+
+def is_fast(item: pytest.Item) -> bool:
+    """Whether a test is one of the pure parts or of SQLite, and not slow."""
+    marks = ("slow", "thorough", "soak", "xdist_group")
+    return not _uses_server(item) and not any(item.get_closest_marker(mark) for mark in marks)
+
+
+def _uses_server(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    values = callspec.params.values() if callspec else ()
+    is_case_of_one = any(isinstance(value, str) and value in _CASES_OF_SERVERS for value in values)
+    return is_case_of_one or not _SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def left_out(items: Sequence[pytest.Item], draw: Draw, named: Sequence[str] = ()) -> dict[pytest.Item, str]:

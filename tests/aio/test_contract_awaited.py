@@ -33,7 +33,7 @@ for module in MODULES:
             globals()[name] = test
 
 
-pytestmark = pytest.mark.one_database
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,6 +14,8 @@ from batchwrite.cli.app import cli
 from batchwrite.database import create_engine_for
 from batchwrite.errors import ConfigurationError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bench():
