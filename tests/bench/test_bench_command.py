@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from click.testing import CliRunner
+from command_runner import separating_runner
 from sqlalchemy import inspect, text
 
 from batchwrite.bench import growth, ours, retail, server, sqlite
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def bench():
     def run(*arguments):
-        result = CliRunner().invoke(cli, ["bench", *map(str, arguments)])
+        result = separating_runner().invoke(cli, ["bench", *map(str, arguments)])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -88,7 +88,7 @@ def test_the_list_names_every_workload(bench):
 def test_where_it_cannot_work_it_says_so(bench, arguments, status):
     ended = bench("--quick", *arguments)
     assert ended.exit_code == status
-    assert "planted" not in ended.output
+    assert "planted" not in ended.stdout + ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("Error: ")
 
 

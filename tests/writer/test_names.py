@@ -1,6 +1,7 @@
 """Odd names, keys and tables; rules of the database that Python does not see."""
 
 import pytest
+from databases import LIKE_A_PARAMETER, TAKES_NAMES_LIKE_PARAMETERS
 from generated import contents
 from items import AT_ONCE, ITEMS, METADATA, accounted, counts, execute_script, write_one
 from reference import write_sequentially
@@ -28,7 +29,9 @@ from batchwrite import (
 
 # ---- names, keys, tables
 
-ODD = ["order", "a b", "x%y", 'quo"te', "per%%cent", "%(name)s", "semi;colon", "colon:x", "paren(x)", "Größe"]
+ODD = ["order", "a b", "x%y", 'quo"te', "per%%cent", "semi;colon", "colon:x", "paren(x)", "Größe"]
+if TAKES_NAMES_LIKE_PARAMETERS:
+    ODD.append(LIKE_A_PARAMETER)
 
 
 @pytest.mark.parametrize("name", ODD)
