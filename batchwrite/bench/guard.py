@@ -15,8 +15,10 @@ from batchwrite.bench import ours, sqlite, updates
 from batchwrite.bench.peers import CORE, Peer, connected_engine
 from batchwrite.bench.peers_postgresql import COPY
 from batchwrite.bench.rows import lines
+from batchwrite.bench.server import process_of
 from batchwrite.bench.table_task import RowsOfOneTable
 from batchwrite.bench.tables import lines_table, make_anew
+from batchwrite.bench.undisturbed import undisturbed
 from batchwrite.bench.workloads import Workload, bad_rows_name
 from batchwrite.sinks.ledger import Ledger
 from batchwrite.writer import BatchWriter
@@ -93,14 +95,17 @@ def on_sqlite(bench: Bench) -> Comparisons:
 
 
 def workloads(names: Collection[str] | None = None) -> list[Workload]:
-    """All that is guarded, or the comparisons of these names."""
-    return [each if names is None else replace(each, comparisons=partial(_only, each, names)) for each in WORKLOADS]
+    """All that is guarded, or the comparisons of these names; where it can be, with times that leave others out."""
+    return [replace(each, comparisons=partial(_undisturbed, each, names)) for each in WORKLOADS]
 
 
-def _only(workload: Workload, names: Collection[str], bench: Bench) -> Comparisons:
+def _undisturbed(workload: Workload, names: Collection[str] | None, bench: Bench) -> Comparisons:
+    place = bench.place
+    process = process_of(place.url) if place.is_postgresql else None
+    is_known = process is not None or not place.is_postgresql
     for comparison in workload.comparisons(bench):
-        if comparison.name in names:
-            yield comparison
+        if names is None or comparison.name in names:
+            yield undisturbed(comparison, process) if is_known else comparison
 
 
 def _duel(name: str, rows: RowsOfOneTable, load: _Load, peer: Peer) -> Comparison:

@@ -80,6 +80,15 @@ def throwaway_server(*, is_steady: bool = False) -> Iterator[URL]:
     raise ConfigurationError(f"no PostgreSQL could be started ({tried}): name a database with --database")
 
 
+def process_of(url: URL) -> int | None:
+    """The process of a server that `throwaway_server` has started; `None` for any other."""
+    try:
+        lines = Path(str(url.query["host"]), "data", "postmaster.pid").read_text(encoding="ascii")
+    except (KeyError, OSError):
+        return None
+    return int(lines.split(maxsplit=1)[0])
+
+
 class _NotStarted(Exception):
     """The server does not start; the text says why."""
 
