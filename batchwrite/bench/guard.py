@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from batchwrite.bench.task import Bench
     from batchwrite.bench.timing import Comparison, Comparisons, Write
 
-ROWS, RUNS = 10_000, 25
+ROWS, RUNS = 10_000, 15
 _KEYS = 1_000
 _ITEMS_OF_A_RUN = 10
 
