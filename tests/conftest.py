@@ -13,13 +13,15 @@ mariadb_server    likewise
 own_postgres      a server for this test alone, to be stopped, killed and started again
 shared_data       the directory with the small input files, which come with the tests
 online_retail     the one large input file, which does not
+draw              what this run draws (of selection.py)
 """
 
-import os
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import mariadb
 import pytest
@@ -36,7 +38,6 @@ from databases import (
     tables_created,
     tables_kept,
 )
-from hypothesis import HealthCheck, settings
 from local_server import move_to_memory
 from servers import LocalPostgres, PostgresServer, announce, local_bin_dir, start_server
 from sqlalchemy import URL, Engine, MetaData
@@ -45,24 +46,32 @@ move_to_memory()  # before anybody asks where temporary files go
 # A shell that starts us in the background has it ignored, and tests of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PROFILE_VARIABLE = "BATCHWRITE_HYPOTHESIS_PROFILE"
+pytest_plugins = ["accounts", "selection"]
 
-settings.register_profile(
-    "default",
-    deadline=None,  # an example talks to a database; how long that takes says nothing
-    print_blob=True,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile("thorough", settings.get_profile("default"), max_examples=1_000)
-settings.load_profile(os.environ.get(PROFILE_VARIABLE, "default"))
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests, which stay: no garbage collection needs to look through them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     # Announced, not started: a run of SQLite tests alone needs no server.
-    description = announce()
-    config.stash.setdefault(ANNOUNCED, description)
-    return [f"postgresql: {description}", f"mariadb: {mariadb.announce()}"]
+    config.stash[ANNOUNCED] = announce()
+    return [f"postgresql: {config.stash[ANNOUNCED]}", f"mariadb: {mariadb.announce()}"]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["postgresql"] = session.config.stash.get(USED, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended, and says which server it has used, if any."""
+    used = getattr(node, "workeroutput", {}).get("postgresql")
+    if used is not None:
+        node.config.stash[USED] = used
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

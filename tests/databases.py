@@ -16,15 +16,24 @@ from sqlalchemy import (
     MetaData,
     NullPool,
     String,
+    column,
     create_engine,
     event,
     inspect,
+    select,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 
 DATA_VARIABLE = "BATCHWRITE_SHARED_DATA"
 ANNOUNCED = pytest.StashKey[str]()
 USED = pytest.StashKey[str]()
+
+# Older releases of SQLAlchemy 2.0 take such a part of a name for a parameter, and make no statement for SQLite of it.
+LIKE_A_PARAMETER = "%(name)s"
+TAKES_NAMES_LIKE_PARAMETERS = LIKE_A_PARAMETER in str(
+    select(column(LIKE_A_PARAMETER)).compile(dialect=sqlite.dialect())
+)
 
 
 def say_if_another_server_was_used(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:

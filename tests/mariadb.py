@@ -22,6 +22,7 @@ from servers import NoServerError, Offer, Sources
 from sqlalchemy import URL, NullPool, create_engine, make_url
 
 URL_VARIABLE = "BATCHWRITE_TEST_MYSQL_URL"
+HOW_TO_GET = f"install it (Debian: apt-get install --no-install-recommends mariadb-server) or set {URL_VARIABLE}"
 USER = "mysql"  # whom the server runs as, where we are root
 PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin")  # where it may be, off PATH
 
@@ -52,9 +53,16 @@ def start_server(sources: Sources | None = None) -> servers.PostgresServer:
     except NoServerError as error:
         raise NoServerError(
             f"The tests need a MariaDB server and found none. Tried, in this order:\n{error}\n"
-            f"Set {URL_VARIABLE} to the URL of one, or install it: "
-            "apt-get install --no-install-recommends mariadb-server"
+            f"{HOW_TO_GET[0].upper()}{HOW_TO_GET[1:]}"
         ) from None
+
+
+def is_there() -> bool:
+    """Whether there is a server to start or to use; a URL is used or fails."""
+    try:
+        return bool(os.environ.get(URL_VARIABLE)) or bool(_offer_installed())
+    except UnavailableError:
+        return False
 
 
 def announce() -> str:

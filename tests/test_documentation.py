@@ -34,6 +34,8 @@ import batchwrite
 from batchwrite import BatchWriter
 from batchwrite.cli.app import cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 
@@ -41,6 +43,8 @@ def reasons(result):
 
 
 # MariaDB would take several times as long, and `batchwrite demo` writes a part of the file to it.
+@pytest.mark.thorough
+@pytest.mark.xdist_group("long")  # which begin first, so that no worker is left with one at the end
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 def test_online_retail(engine, online_retail):
     printed, peak = run_example("online_retail.py", online_retail, "--database", url_of(engine), "--json")

@@ -128,7 +128,7 @@ def test_a_planted_bug_fails_where_the_library_does_not(shared_engine, emptied, 
 
 
 # MariaDB takes the same path as SQLite here, and several times as long.
-@pytest.mark.search
+@pytest.mark.thorough
 @pytest.mark.parametrize("shared_engine", ["sqlite", "postgresql"], indirect=True, scope="module")
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_found(shared_engine, emptied, bug):

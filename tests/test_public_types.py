@@ -9,6 +9,8 @@ import pytest
 import batchwrite
 import batchwrite.aio
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 CALLS = ROOT / "tests" / "typing" / "public_calls.py"
 CHECKERS = {

@@ -18,6 +18,8 @@ from sqlalchemy import func, insert, select, text, update
 
 from batchwrite import Abort
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "queue_worker.py"
 NORTHWIND = ROOT / "examples" / "data" / "northwind"

@@ -37,6 +37,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+pytestmark = pytest.mark.slow
+
 CLOSED = "postgresql://nobody@127.0.0.1:1/none"
 """A URL where nothing can listen: port 1 is reserved."""
 
@@ -175,11 +177,6 @@ class TestFixtures:
         ):
             pytest.fail("they were made")
 
-    def test_profiles(self) -> None:
-        assert settings.get_profile("default").deadline is None
-        assert settings.get_profile("thorough").deadline is None
-        assert settings.get_profile("thorough").max_examples == 1_000
-
     def test_shared_data_is_there(self, shared_data: Path) -> None:
         assert any(shared_data.iterdir())
 
@@ -197,6 +194,7 @@ class TestHeader:
     ) -> None:
         # By URL: what stands first otherwise may be announced and yet not start, as Docker without an image.
         monkeypatch.setenv(URL_VARIABLE, postgres_server.url.render_as_string(hide_password=False))
+        monkeypatch.setitem(pytestconfig.stash, databases.ANNOUNCED, "as it will be again afterwards")
         parts = pytestconfig.hook.pytest_report_header(config=pytestconfig, start_path=Path())
         lines = [line for part in parts for line in ([part] if isinstance(part, str) else part)]
         with psycopg.connect(libpq_url(postgres_server)) as connection:

@@ -356,6 +356,7 @@ class Generated(io.RawIOBase):
         return len(block)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [b"2," + b"x" * 900 + b"\n", b'1,"open\n', b"x"], ids=["good", "open", "endless"])
 def test_memory_does_not_grow_with_the_input(line: bytes) -> None:
     block = line * (60_000 // len(line))

@@ -94,6 +94,7 @@ def test_damage_comes_after_the_good_lines(tmp_path: Path, kind: str) -> None:
     assert b"".join(line.raw for line in seen).startswith(TEXT)
 
 
+@pytest.mark.slow
 @each_compression
 def test_memory_is_bounded_however_well_it_is_compressed(tmp_path: Path, kind: str) -> None:
     part = (b"the same line, again, " * 50 + b"\n") * 2_000
@@ -247,6 +248,7 @@ def test_utf_16_that_is_read_as_utf_8_is_told() -> None:
         lines_of("a,b\n".encode("utf-16"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("surplus", [1, PIECE_BYTES, 5 * PIECE_BYTES + 17])
 def test_a_line_that_is_too_long_comes_in_pieces_and_the_rest_goes_on(line_end: bytes, surplus: int) -> None:
@@ -260,6 +262,7 @@ def test_a_line_that_is_too_long_comes_in_pieces_and_the_rest_goes_on(line_end: 
     assert [(line.number, line.text) for line in lines if line.text] == [(1, "a\n"), (3, "b\n"), (4, "c\n")]
 
 
+@pytest.mark.slow
 def test_a_line_that_never_ends() -> None:
     lines = lines_of(b"x" * (MAX_LINE_BYTES + 1_000_000))
     assert sum(len(line.raw) for line in lines) == MAX_LINE_BYTES + 1_000_000

@@ -14,6 +14,8 @@ from batchwrite.writer import BatchWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from sqlalchemy import Table
+
     from batchwrite.bench.place import Place
     from batchwrite.bench.task import Task
     from batchwrite.bench.timing import Contender, Write
@@ -25,7 +27,7 @@ NAME_WITH_WORKERS = f"batchwrite, workers={WORKERS}"
 
 
 def contenders(
-    task: Task, items: Sequence[Any], map_of_run: Callable[[], MapFunction[Any]], landing: int
+    task: Task, items: Sequence[Any], map_of_run: Callable[[], MapFunction[Any]], landing: int, **options: Any
 ) -> list[Contender]:
     """Ours with default settings, and with workers.
 
@@ -34,8 +36,9 @@ def contenders(
         items: What the writer is given.
         map_of_run: Gives the map function, for each run anew: it may remember what it has seen.
         landing: How many of the items it must report as written.
+        options: The writer's.
     """
-    opened = partial(writing, task.place, items, map_of_run, landing)
+    opened = partial(writing, task.place, items, map_of_run, landing, **options)
     has_workers = "workers" in inspect.signature(BatchWriter).parameters
     return [
         task.contender(NAME, opened),
@@ -67,6 +70,11 @@ def run(writer: BatchWriter, items: Sequence[Any], map_item: MapFunction[Any], l
     if (result.written, result.failed) != (landing, len(items) - landing):
         ended = f"; {result.abort.message}" if result.abort else ""
         raise NotWrittenError(f"the result says {result.written} written, and {landing} should be{ended}")
+
+
+def inserting(table: Table) -> MapFunction[Any]:
+    """The map function of items that are rows of a table."""
+    return lambda item, out: out.insert(table, item)
 
 
 class AcceptingWriter(BatchWriter):

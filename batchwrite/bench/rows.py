@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 Row = dict[str, Any]
 
@@ -74,15 +75,16 @@ def line_rows(count: int) -> Iterator[Row]:
         }
 
 
-def lines(count: int, bad_share: float = 0.0) -> Rows:
+def lines(count: int, bad_share: float = 0.0, kinds: Sequence[BadKind] = tuple(BadKind)) -> Rows:
     """Invoice lines, some of them bad.
 
     Args:
         count: Number of rows.
         bad_share: Share of bad rows, from 0 to 0.5; if above 0, there is one at least.
+        kinds: What is wrong with them, in turn.
     """
     items = list(line_rows(count))
-    bad = dict(zip(bad_positions(count, bad_share), _kinds(), strict=False))
+    bad = dict(zip(bad_positions(count, bad_share), cycle(kinds), strict=False))
     for position, kind in bad.items():
         _spoil(items, position, kind)
     return Rows(items=items, bad=bad)
@@ -92,11 +94,6 @@ def bad_positions(count: int, share: float) -> list[int]:
     """Where the bad rows stand: spread evenly, and never two beside each other."""
     number = max(1, round(count * share)) if share else 0
     return [(2 * index + 1) * count // (2 * number) for index in range(number)]
-
-
-def _kinds() -> Iterator[BadKind]:
-    while True:
-        yield from BadKind
 
 
 def _spoil(items: list[Row], position: int, kind: BadKind) -> None:

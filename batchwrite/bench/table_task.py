@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from batchwrite.bench import ours
 from batchwrite.bench.peers_postgresql import COPY
@@ -31,6 +32,7 @@ class RowsOfOneTable:
         make_table: Defines the table; invoice lines by default.
         make_rows: Makes so many rows.
         counters: What is to be counted meanwhile.
+        options: Our writer's.
     """
 
     place: Place
@@ -38,6 +40,7 @@ class RowsOfOneTable:
     make_table: Callable[[Place, MetaData], Table] = lines_table
     make_rows: Callable[[int], Rows] = lines
     counters: Mapping[str, Callable[[], int]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def comparison(self, name: str, peers: Sequence[Peer], baseline: str | None = COPY.name) -> Comparison:
         """Ours and the peers."""
@@ -48,6 +51,6 @@ class RowsOfOneTable:
             rows = self.make_rows(max(2, round(self.count * share)))
             by_share[share] = Task.of(self.place, metadata, {table: rows.good}, self.counters), rows
         task, rows = by_share[1.0]
-        mine = ours.contenders(task, rows.items, lambda: lambda item, out: out.insert(table, item), len(rows.good))
+        mine = ours.contenders(task, rows.items, partial(ours.inserting, table), len(rows.good), **self.options)
         others = [peer.contender(by_share[peer.share][0], table, by_share[peer.share][1]) for peer in peers]
         return Comparison(name=name, contenders=[*mine, *others], baseline=baseline)

@@ -34,12 +34,14 @@ class Settings:
         runs: Rounds of each comparison.
         quick: Whether to leave out what takes long.
         retail_file: The Online Retail file; the sample in the package by default.
+        is_steady: Whether figures are to depend on the contenders alone, as far as can be: see `bench.steady`.
     """
 
     rows: int = ROWS
     runs: int = RUNS
     quick: bool = False
     retail_file: Path | None = None
+    is_steady: bool = False
 
     @property
     def fewer_runs(self) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, select
 
 from batchwrite.bench import ours
-from batchwrite.bench.peers import CORE, FEW, connected_engine
+from batchwrite.bench.peers import CORE, FEW, FULL, connected_engine
 from batchwrite.bench.peers_postgresql import copy_rows, names, psycopg_connection
 from batchwrite.bench.rows import increments
 from batchwrite.bench.tables import NotWrittenError, make_anew, stock_table
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 KEYS = (1, 1_000, 100_000)
 SKEWED_KEYS = 10_000
 EXECUTEMANY = "psycopg executemany UPDATE"
-_COPY = "psycopg COPY, then one UPDATE"
+COPY = "psycopg COPY, then one UPDATE"
 
 
 def name(keys: int) -> str:
@@ -42,18 +42,20 @@ def name(keys: int) -> str:
 def comparisons(bench: Bench) -> Comparisons:
     """As many increments as a workload has rows, of few keys and of many."""
     for keys in KEYS:
-        yield _comparison(bench, keys, name(keys), skewed=False)
-    yield _comparison(bench, SKEWED_KEYS, f"{name(SKEWED_KEYS)}, skewed", skewed=True)
+        yield comparison(bench, keys, name(keys), skewed=False)
+    yield comparison(bench, SKEWED_KEYS, f"{name(SKEWED_KEYS)}, skewed", skewed=True)
 
 
-def _comparison(bench: Bench, keys: int, title: str, *, skewed: bool) -> Comparison:
+def comparison(bench: Bench, keys: int, title: str, *, skewed: bool, copied: float = FULL) -> Comparison:
+    """As many increments as a workload has rows, by everybody; `copied` is the share of them that COPY gets."""
     place = bench.place
     table = stock_table(place, place.metadata(), keys)
     deltas = increments(bench.settings.rows, keys, skewed=skewed)
+    copying = increments(round(len(deltas) * copied), keys, skewed=skewed)
     few = deltas[: max(1, round(len(deltas) * FEW))]
     # Updates of one row in one transaction take longer each time: the row's versions pile up.
     many = few if keys == 1 else deltas
-    every, some, executemany = (_task(place, table, part) for part in (deltas, few, many))
+    every, some, executemany, copy = (_task(place, table, part) for part in (deltas, few, many, copying))
 
     def record(row: Row, out: Collector) -> None:
         out.increment(table, {"sku_id": row["sku_id"]}, on_hand=row["delta"])
@@ -62,12 +64,12 @@ def _comparison(bench: Bench, keys: int, title: str, *, skewed: bool) -> Compari
         name=title,
         contenders=[
             *ours.contenders(every, deltas, lambda: record, len(deltas)),
-            every.contender(_COPY, partial(_copy_and_update, place, table, deltas)),
+            copy.contender(COPY, partial(_copy_and_update, place, table, copying)),
             executemany.contender(EXECUTEMANY, partial(_executemany, place, table, many)),
             executemany.contender(f"{CORE.name} UPDATE", partial(_core, place, table, many)),
             some.contender("SQLAlchemy, one commit an update", partial(_commits, place, table, few)),
         ],
-        baseline=_COPY,
+        baseline=COPY,
         runs=bench.settings.fewer_runs,
     )
 

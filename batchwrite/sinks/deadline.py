@@ -9,6 +9,7 @@ takes to be written.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
@@ -163,11 +164,21 @@ class Deadline:
 
 
 def _cancel(connection: Any) -> None:
-    """Have the server cancel what it does for a connection of psycopg's."""
-    if inspect.iscoroutinefunction(connection.cancel_safe):
-        connection.cancel()  # there is no event loop in this thread
-    else:
-        connection.cancel_safe(timeout=_SECONDS_TO_CANCEL)
+    """Have the server cancel what it does for a connection of psycopg's.
+
+    A thread of its own, because before version 17 libpq knows no timeout: where no answer comes, it waits for ever.
+    """
+    canceller = threading.Thread(target=_ask_to_cancel, args=(connection,), name="batchwrite-cancel", daemon=True)
+    canceller.start()
+    canceller.join(_SECONDS_TO_CANCEL)
+
+
+def _ask_to_cancel(connection: Any) -> None:
+    with suppress(Exception):
+        asked = connection.cancel_safe(timeout=_SECONDS_TO_CANCEL)
+        if inspect.iscoroutine(asked):  # not in the loop that the connection is of: it may be kept waiting
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(asked)
 
 
 def _shut_down(own: socket.socket) -> None:

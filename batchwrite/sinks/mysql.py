@@ -103,7 +103,7 @@ class Upsert(mysql.Insert):
     error that is known (see `MysqlRules`), where that row has another key than the one that the upsert is for.
     """
 
-    inherit_cache = True
+    inherit_cache = mysql.Insert.inherit_cache  # which is False up to SQLAlchemy 2.0
 
     @property
     def excluded(self) -> Mapping[str, Any]:

@@ -1,10 +1,15 @@
 """`AsyncBatchWriter`: inputs, map functions, streams, batches, books, and what is refused."""
 
 import asyncio
+import time
+from contextlib import closing
 
 import pytest
 from awaited import async_engine_for, one_by_one
-from rows import ROWS, ids, write, write_later
+from hole import READABLE, Hole
+from rows import METADATA, ROWS, ids, write, write_later
+from sqlalchemy import NullPool
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from batchwrite import (
     BatchFailed,
@@ -291,3 +296,16 @@ def test_a_coalescer_needs_the_writer_of_its_kind(aengine, prepared):
     for other in (AsyncBatchWriter(aengine), None, prepared):
         with pytest.raises(ConfigurationError, match="needs a BatchWriter"):
             Coalescer(other, write)
+
+
+def test_a_commit_whose_answer_never_comes_is_waited_for_no_longer_than_its_time(loop, postgres_engine):
+    METADATA.create_all(postgres_engine)
+    with closing(Hole(postgres_engine.url.port)) as hole:
+        url = postgres_engine.url.set(port=hole.port)
+        engine = create_async_engine(url, poolclass=NullPool, connect_args=READABLE)
+        began = time.monotonic()
+        result = loop.run(AsyncBatchWriter(engine, chunk_timeout=1).run([1, 2, 3], write))
+        loop.run(engine.dispose())
+    assert (result.status, result.unknown) == (Status.UNKNOWN, 3)
+    assert time.monotonic() - began < 10
+    assert ids(postgres_engine) == [1, 2, 3]

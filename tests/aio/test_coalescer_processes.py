@@ -16,6 +16,8 @@ from sqlalchemy import NullPool
 from batchwrite import BatchWriter, Coalescer, ConfigurationError
 from batchwrite.aio import AsyncBatchWriter, AsyncCoalescer
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 

@@ -1,7 +1,7 @@
 """What is asked of `BatchWriter`, asked of `AsyncBatchWriter`: the same tests, through a face that awaits.
 
-All of tests/writer is run once more on every database, but for what a test of the event loop's own has to say: signals
-(see test_cancellation), engines (see test_async_writer) and what takes the library apart.
+All of tests/writer is run once more on every database (by the default run on one), but for what a test of the event
+loop's own has to say: signals (see test_cancellation), engines (see test_async_writer), what takes the library apart.
 """
 
 import pytest
@@ -31,6 +31,9 @@ for module in MODULES:
         if name.startswith("test_") and callable(test) and not any(word in name for word in SAID_ELSEWHERE):
             assert name not in globals(), f"two tests are called {name}"
             globals()[name] = test
+
+
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -18,6 +18,8 @@ from batchwrite.bench.timing import compare, missing, timed
 from batchwrite.bench.workloads import ROUND_TRIPS, latency, orders_with_lines, wide_rows
 from batchwrite.errors import ConfigurationError
 
+pytestmark = pytest.mark.slow
+
 COUNT = 400
 
 

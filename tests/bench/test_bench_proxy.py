@@ -11,6 +11,8 @@ import pytest
 
 from batchwrite.bench.proxy import DelayProxy
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 DELAY = 0.05
 
 

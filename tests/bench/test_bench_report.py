@@ -15,6 +15,8 @@ from batchwrite.bench.task import Settings
 from batchwrite.bench.timing import Absent, Compared, Measurement
 from batchwrite.bench.workloads import CHUNK_FAR_AWAY, CLEAN, COLLECT
 
+pytestmark = pytest.mark.slow
+
 
 def compared(name, *measurements, workload="clean", baseline=COPY.name, absent=()):
     return Compared(workload=workload, name=name, baseline=baseline, measurements=measurements, absent=tuple(absent))

@@ -7,6 +7,8 @@ import pytest
 from batchwrite.bench.tables import NotWrittenError
 from batchwrite.bench.timing import Comparison, Contender, Measured, Measurement, compare
 
+pytestmark = pytest.mark.slow
+
 
 class Log:
     """What happened, in order."""

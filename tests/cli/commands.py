@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from click.testing import CliRunner
+from command_runner import separating_runner
 from sqlalchemy import Engine, text
 
 from batchwrite.cli.app import cli
@@ -62,7 +62,7 @@ def url_of(engine: Engine) -> str:
 
 def invoke(*arguments: object, stdin: bytes | None = None) -> Ended:
     """Run a command in this process."""
-    result = CliRunner().invoke(cli, list(map(str, arguments)), input=stdin)
+    result = separating_runner().invoke(cli, list(map(str, arguments)), input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Ended(status=result.exit_code, out=result.stdout, err=result.stderr)

@@ -9,6 +9,8 @@ import time
 import pytest
 from commands import url_of
 
+pytestmark = pytest.mark.slow
+
 FIGURES = {"invoices": 305, "invoice_lines": 5_974, "products": 1_668, "stock": 1_668, "on_hand": -77_723}
 
 

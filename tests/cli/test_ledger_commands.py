@@ -11,6 +11,8 @@ import pytest
 from commands import Load, Run, Start, execute, rows, url_of
 from sqlalchemy import Engine, inspect
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 HEADER = b"id,name,price\n"
 

@@ -17,6 +17,8 @@ from commands import PROGRAM, THINGS, Start, execute, rows, url_of
 from servers import LocalPostgres
 from sqlalchemy import Engine, NullPool, create_engine
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 
 

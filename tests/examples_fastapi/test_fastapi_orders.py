@@ -22,6 +22,8 @@ from examples.fastapi_orders.models import NewOrder
 from examples.fastapi_orders.service import Service
 from examples.fastapi_orders.tables import metadata, products
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ["coalesced", "direct"]
 

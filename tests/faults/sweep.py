@@ -19,6 +19,8 @@ from workloads import Workload, key_of
 
 from batchwrite import BatchResult, BatchWriter, DeadLetters, Ledger, RetryPolicy
 
+Pairs = Callable[[Sequence[Place], Sequence[Kind]], list[tuple[Place, Kind]]]
+
 AT_ONCE = RetryPolicy(attempts=6, first_wait=0, longest_wait=0)
 FIRST_COMMIT = Place("COMMIT", 0)
 
@@ -238,22 +240,20 @@ def check_unknown(outcome: Outcome, reference: Reference) -> None:
     assert outcome.rows in (reference.after[before], reference.after[reached])
 
 
-def cases(workload: Workload, counted: Outcome) -> list[tuple[Place, Kind]]:
-    """Every statement, where it is sent first and where it is sent last, with every fault."""
-    places = counted.sent if workload.first_fault is None else places_behind(counted.sent, FIRST_COMMIT)
-    first = {place.statement: place for place in reversed(places)}
-    last = {place.statement: place for place in places}
-    return [
-        (place, kind) for place in places if place in (first[place.statement], last[place.statement]) for kind in Kind
-    ]
+def places(workload: Workload, counted: Outcome) -> list[Place]:
+    """Every statement, where it is sent first and where it is sent last."""
+    sent = counted.sent if workload.first_fault is None else places_behind(counted.sent, FIRST_COMMIT)
+    first = {place.statement: place for place in reversed(sent)}
+    last = {place.statement: place for place in sent}
+    return [place for place in sent if place in (first[place.statement], last[place.statement])]
 
 
 def faults_before(workload: Workload) -> dict[Place, Kind]:
     return {} if workload.first_fault is None else {FIRST_COMMIT: workload.first_fault}
 
 
-def sweep(workload: Workload, all_lanes: Sequence[Lane]) -> tuple[list[tuple[Place, Kind]], list[str]]:
-    """All cases, and what was wrong in some."""
+def sweep(workload: Workload, all_lanes: Sequence[Lane], pairs: Pairs) -> tuple[list[tuple[Place, Kind]], list[str]]:
+    """All cases, and what was wrong in some; `pairs` says which places are met by which faults."""
     reference = Reference(all_lanes[0], workload)
     counted = all_lanes[0].run(workload, faults_before(workload))
     check_whole(counted, reference, counted)
@@ -278,7 +278,7 @@ def sweep(workload: Workload, all_lanes: Sequence[Lane]) -> tuple[list[tuple[Pla
             free.put(lane)
         return None
 
-    wanted = cases(workload, counted)
+    wanted = pairs(places(workload, counted), list(Kind))
     with ThreadPoolExecutor(len(all_lanes)) as pool:
         complaints = [each for each in pool.map(complaint, wanted) if each is not None]
     return wanted, complaints

@@ -7,6 +7,8 @@ import pytest
 from hot_keys import COUNTERS, KEYS, assert_right, prepare, written_by_processes
 from sqlalchemy import NullPool, create_engine, exc, func, select, text
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 TRANSACTIONS = 4  # of another program, each of which may cost us some attempts
 
 

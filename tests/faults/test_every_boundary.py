@@ -1,12 +1,15 @@
 """Every statement that the library sends to PostgreSQL, met by every fault: nothing is lost, and nothing is twice.
 
-A run in which nothing goes wrong tells which statements are sent; then there is a run for each of them and each fault.
-So a new statement is swept as soon as a workload sends it, and one that no workload sends is found by the last tests.
+A run in which nothing goes wrong tells which statements are sent; then there is a run for each of them and each fault,
+of which the default run draws one for each statement. So a new statement is swept as soon as a workload sends it, and
+one that no workload sends is found by the last tests.
 """
 
 import re
+from functools import partial
 
 import pytest
+from accounts import COUNTED
 from messages import as_label
 from sending_places import lines_run, not_come_by
 from sweep import faults_before, lanes, sweep
@@ -24,11 +27,11 @@ def _tables_are_asked_for_anew(monkeypatch):
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_every_fault_at_every_statement_leaves_what_the_reference_has(postgres_databases, name, record_property):
+def test_every_fault_at_every_statement_leaves_what_the_reference_has(postgres_databases, draw, name, record_property):
     workload = WORKLOADS[name]
     with lanes(postgres_databases, _LANES, workload.setup) as all_lanes:
-        swept, complaints = sweep(workload, all_lanes)
-    record_property("cases", len(swept))
+        swept, complaints = sweep(workload, all_lanes, partial(draw.pairs, name))
+    record_property(COUNTED, ("statements x faults", len(swept)))
     assert not complaints, f"{len(complaints)} of {len(swept)}:\n" + "\n".join(complaints)
     assert len(swept) > len(workload.items[:1])
 
@@ -81,6 +84,7 @@ def counted(postgres_databases):
     return outcomes, found
 
 
+@pytest.mark.xdist_group("counted")
 def test_every_place_that_sends_a_statement_is_swept(counted):
     left = {place.name for place in not_come_by(counted[1])}
     assert left == set(_NOT_SWEPT), "what no workload sends is not swept: add one that does, or say why it cannot be"
@@ -91,6 +95,7 @@ def plain(statement):
     return re.sub(r"%\(\w+\)s|%s|\$\d+", "?", as_label(statement)).replace("%%", "%")
 
 
+@pytest.mark.xdist_group("counted")
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_proxy_sees_every_statement_that_is_logged_and_no_others(counted, name):
     outcome, logged = counted[0][name]

@@ -18,6 +18,8 @@ from sqlalchemy import create_engine, event, func, select
 
 from batchwrite import BatchWriter, DeadLetters, Ledger, RetryPolicy, Status
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 AT_ONCE = RetryPolicy(attempts=3, first_wait=0, longest_wait=0)
 LEDGER = Ledger()
 ROOM = 4 * 1024 * 1024

@@ -16,6 +16,8 @@ from started_client import stream
 
 from batchwrite import Ledger
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 _HERE = Path(__file__).resolve().parent
 
 

@@ -8,7 +8,7 @@ import logging
 import traceback
 
 import pytest
-from click.testing import CliRunner
+from command_runner import separating_runner
 from sqlalchemy import CheckConstraint, Column, Integer, MetaData, String, Table, create_engine, text
 
 from batchwrite import (
@@ -217,7 +217,7 @@ def test_a_connection_that_is_refused_shows_no_password(postgres_engine, log):
 
 
 def invoke(*arguments):
-    result = CliRunner().invoke(cli, list(map(str, arguments)))
+    result = separating_runner().invoke(cli, list(map(str, arguments)))
     return result.exit_code, f"{result.stdout} {result.stderr}"
 
 

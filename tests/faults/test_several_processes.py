@@ -4,6 +4,8 @@ import pytest
 from hot_keys import assert_right, prepare, written_by_processes
 from sqlalchemy import create_engine, text
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 
 @pytest.fixture
 def file(sqlite_engine, request):

@@ -10,6 +10,8 @@ from started_client import stream
 
 from batchwrite import BatchWriter, Ledger, RetryPolicy
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 _STOPS = 6
 _COUNT = 3_000
 

@@ -1,71 +1,16 @@
 """What bounds and steers attempts: chunk_timeout, classify=, the seconds in total of a retry policy."""
 
-import socket
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 from booked import ITEMS, assert_landed, counts, entries, ids, insert_row, write_one, writer
+from hole import READABLE, Hole
 from sqlalchemy import NullPool, create_engine, event, text
 
 from batchwrite import BatchWriter, ConfigurationError, Fault, FaultKind, RetryPolicy, Status
 from batchwrite.faults import FlushFailed
-
-
-class Hole:
-    """A port of 127.0.0.1 that passes everything on to a server, until it is told to keep the answers to itself.
-
-    It does that as soon as a client sends COMMIT, and passes the COMMIT on.
-    """
-
-    def __init__(self, port):
-        self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.is_open = True
-        self.swallowed = threading.Event()
-        self._sockets = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._port))
-            self._sockets += [client, server]
-            silent = threading.Event()
-            threading.Thread(target=self._pass, args=(client, server, silent), daemon=True).start()
-            threading.Thread(target=self._answer, args=(server, client, silent), daemon=True).start()
-
-    def _pass(self, client, server, silent):
-        try:
-            while data := client.recv(65_536):
-                if self.is_open and b"COMMIT" in data and b"batchwrite_chunks" not in data[data.index(b"COMMIT") :]:
-                    self.is_open = False
-                    silent.set()
-                    self.swallowed.set()
-                server.sendall(data)
-        except OSError:
-            pass
-        finally:
-            server.close()
-
-    def _answer(self, server, client, silent):
-        try:
-            while data := server.recv(65_536):
-                if not silent.is_set():
-                    client.sendall(data)
-        except OSError:
-            pass
-
-    def close(self):
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # or the thread would wait on
-        for each in self._sockets:
-            each.close()
 
 
 @pytest.fixture
@@ -76,8 +21,7 @@ def hole(postgres):
 
 @pytest.fixture
 def through_hole(postgres, hole):
-    url = postgres.url.set(port=hole.port)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"sslmode": "disable", "gssencmode": "disable"})
+    engine = create_engine(postgres.url.set(port=hole.port), poolclass=NullPool, connect_args=READABLE)
     yield engine
     engine.dispose()
 

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 import pytest
+from databases import LIKE_A_PARAMETER, TAKES_NAMES_LIKE_PARAMETERS
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -130,6 +131,8 @@ def counting():
     return lambda: next(numbers)
 
 
+ODD_NAME = f"a b:c{LIKE_A_PARAMETER if TAKES_NAMES_LIKE_PARAMETERS else '%d'}"
+
 DEFAULTS = {
     "none": lambda: [Column("w", Integer, default=None)],
     "constant": lambda: [Column("w", Shouted, default="abc")],
@@ -143,7 +146,7 @@ DEFAULTS = {
     "sql-with-parameter": lambda: [Column("w", Shouted, default=literal("abc", Shouted) + "x")],
     "subquery": lambda: [Column("w", Integer, default=select(func.length("abc")).scalar_subquery())],
     "computed": lambda: [Column("w", Integer, Computed("id + 100", persisted=True))],
-    "odd-names": lambda: [Column("a b:c%(d)s", Integer, default=1), Column('q"?', String, default="?")],
+    "odd-names": lambda: [Column(ODD_NAME, Integer, default=1), Column('q"?', String, default="?")],
     "other-key": lambda: [Column("stored_as", String, key="w", default="x")],
 }
 

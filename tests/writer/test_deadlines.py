@@ -1,5 +1,6 @@
 """What watches the time of `chunk_timeout`: one thread for all chunks. See tests/ledger/test_attempts.py, too."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from batchwrite.sinks import deadline as deadlines
 from batchwrite.sinks.deadline import Deadline
+
+pytestmark = pytest.mark.xdist_group("machine")
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,6 +96,26 @@ def test_one_that_takes_long_to_strike_keeps_no_other_waiting(watched):
     go_on.set()
     slow.wait_until_shut_down()
     slow.close()
+
+
+@pytest.mark.parametrize("name", ["cancel_safe", "cancel_safe_of_a_loop"])
+def test_a_request_to_cancel_that_is_never_answered_delays_it_for_a_moment_only(name):
+    never = threading.Event()
+
+    class Unanswered(Watched):
+        def cancel_safe(self, *, timeout):
+            assert never.wait(60)
+
+        async def cancel_safe_of_a_loop(self, *, timeout):
+            await asyncio.sleep(60)
+
+    connection = Unanswered()
+    connection.cancel_safe = getattr(connection, name)
+    deadline = Deadline(0.05)
+    deadline.watch(connection)
+    connection.wait_until_shut_down()
+    never.set()
+    connection.close()
 
 
 def test_it_goes_on_where_the_system_has_no_more_threads(watched, monkeypatch):

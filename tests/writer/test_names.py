@@ -1,6 +1,7 @@
 """Odd names, keys and tables; rules of the database that Python does not see."""
 
 import pytest
+from databases import LIKE_A_PARAMETER, TAKES_NAMES_LIKE_PARAMETERS
 from generated import contents
 from items import AT_ONCE, ITEMS, METADATA, accounted, counts, execute_script, write_one
 from reference import write_sequentially
@@ -28,7 +29,9 @@ from batchwrite import (
 
 # ---- names, keys, tables
 
-ODD = ["order", "a b", "x%y", 'quo"te', "per%%cent", "%(name)s", "semi;colon", "colon:x", "paren(x)", "Größe"]
+ODD = ["order", "a b", "x%y", 'quo"te', "per%%cent", "semi;colon", "colon:x", "paren(x)", "Größe"]
+if TAKES_NAMES_LIKE_PARAMETERS:
+    ODD.append(LIKE_A_PARAMETER)
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -203,7 +206,8 @@ def test_many_keys_at_once_stay_below_the_limit_of_parameters(engine, created):
     metadata = MetaData()
     table = Table("t", metadata, Column("a", Integer, primary_key=True), Column("b", Integer, primary_key=True))
     table.append_column(Column("n", Integer, nullable=False))
-    size = 40_000
+    # PostgreSQL has 65,535 parameters, SQLite no more; PyMySQL writes values into the statement, and is slow at it.
+    size = 4_000 if engine.dialect.name == "mariadb" else 40_000
 
     def map_item(item, out):
         out.upsert(table, {"a": item, "b": item, "n": 0})

@@ -232,7 +232,7 @@ def _send(connection: PGconn, statements: Sequence[Statement], commit: Commit | 
     for number, (sql, parameters) in enumerate(statements, 1):
         if commit is not None and number == len(statements):
             commit.is_sent = True
-        connection.send_query_params(sql, parameters)
+        connection.send_query_params(sql, list(parameters))  # psycopg 3.2 takes no other sequence
         if sum(map(len, filter(None, parameters))) > _BYTES_TO_GATHER:
             yield from _flush(connection)
     connection.pipeline_sync()
