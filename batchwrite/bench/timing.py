@@ -10,13 +10,14 @@ import gc
 import importlib
 import statistics
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from batchwrite.faults import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 Write: TypeAlias = "Callable[[], object]"
@@ -207,19 +208,31 @@ def timed(contender: Contender) -> tuple[float, dict[str, float]]:
     contender.fresh()
     with contender.opened() as write:
         before = {name: counter() for name, counter in contender.counters.items()}
-        gc.collect()
-        gc.freeze()  # what the bench holds, rows and modules for all, is not the contender's to look through
-        try:
+        with _others_garbage_left_alone():
             begin = time.perf_counter()
             measured = write()
             taken = time.perf_counter() - begin
-        finally:
-            gc.unfreeze()
         counted = {name: float(counter() - before[name]) for name, counter in contender.counters.items()}
     contender.check()
     if isinstance(measured, Measured):
         return measured.seconds, {**counted, **measured.extras}
     return taken, counted
+
+
+@contextmanager
+def _others_garbage_left_alone() -> Iterator[None]:
+    """What the bench holds, rows and modules for all, is not the contender's to look through.
+
+    Where the program has frozen something itself, all stays frozen: the one cannot be thawed without the other.
+    """
+    has_frozen = gc.get_freeze_count() > 0
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not has_frozen:
+            gc.unfreeze()
 
 
 def reason_of(error: Exception) -> str:

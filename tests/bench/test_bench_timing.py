@@ -1,11 +1,12 @@
 """How contenders are timed: in turn, from fresh tables, with proof; and what is made of the seconds."""
 
+import gc
 from contextlib import nullcontext
 
 import pytest
 
 from batchwrite.bench.tables import NotWrittenError
-from batchwrite.bench.timing import Comparison, Contender, Measured, Measurement, compare
+from batchwrite.bench.timing import Comparison, Contender, Measured, Measurement, compare, timed
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +45,19 @@ def test_contenders_take_turns_and_another_one_begins_in_each_round():
     steps = ("fresh", "writes", "checked")
     assert log.events == [f"{name} {step}" for name in "abba" for step in steps]
     assert [(each.contender, len(each.seconds)) for each in found.measurements] == [("a", 2), ("b", 2)]
+
+
+def test_what_the_program_has_frozen_stays_so_and_nothing_else_does():
+    contender = Log().contender("a")
+    try:
+        gc.unfreeze()
+        timed(contender)
+        assert gc.get_freeze_count() == 0
+        gc.freeze()
+        timed(contender)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.freeze()  # as it is for all tests
 
 
 def test_the_ratio_is_the_middle_one_of_those_within_a_round():
