@@ -25,6 +25,8 @@ TOLERANCE = 0.2
 RISE = 0.3
 """What a comparison has to gain for its kept ratio to guard too little."""
 
+_TAKING_PART = ("SQLAlchemy", "psycopg")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -218,7 +220,12 @@ def middle(measured: Sequence[Entries]) -> Entries:
 
 def measured_on(report: Report) -> dict[str, str]:
     """What a report says of where it was made."""
-    return {**dict(report.machine.lines()), "databases": ", ".join(report.databases)}
+    packages = report.machine.packages
+    return {
+        **dict(report.machine.lines()),
+        "packages": ", ".join(f"{name} {packages[name]}" for name in _TAKING_PART if name in packages),
+        "databases": ", ".join(report.databases),
+    }
 
 
 def differences(kept: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

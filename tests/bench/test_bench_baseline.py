@@ -1,6 +1,7 @@
 """Ratios beside those of the file: what falls, what rises, what is missing, and what is said of it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,8 +15,12 @@ from batchwrite.bench.baseline import (
     differences,
     entries_of,
     guarded,
+    measured_on,
     middle,
 )
+from batchwrite.bench.machine import this_machine
+from batchwrite.bench.report import Report
+from batchwrite.bench.task import Settings
 from batchwrite.bench.timing import Compared, Measurement
 from batchwrite.errors import ConfigurationError
 
@@ -178,3 +183,17 @@ def test_in_what_two_places_differ_is_told_but_for_the_date():
     kept = {"date": "2026-01-01", "Python": "3.11", "processor": "A"}
     here = {"date": "2026-02-02", "Python": "3.12", "processor": "A", "system": "Linux"}
     assert differences(kept, here) == ["Python: kept 3.11, here 3.12", "system: kept nothing, here Linux"]
+
+
+def test_where_it_was_measured_names_the_packages_that_take_part():
+    report = Report(
+        machine=replace(this_machine(), packages={"pandas": "3.0", "psycopg": "3.2", "SQLAlchemy": "2.0.40"}),
+        databases=["PostgreSQL 18.6", "SQLite 3.40.1"],
+        settings=Settings(),
+        compared=[],
+        figures=[],
+        seconds=1.0,
+    )
+    found = measured_on(report)
+    assert found["packages"] == "SQLAlchemy 2.0.40, psycopg 3.2"
+    assert found["databases"] == "PostgreSQL 18.6, SQLite 3.40.1"
