@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from awaited import async_engine_for, one_by_one
+from awaited import one_by_one
+from databases import async_engine_for
 from rows import ROWS, ids, write, write_later
 
 from batchwrite import (
