@@ -23,6 +23,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 
 DATA_VARIABLE = "BATCHWRITE_SHARED_DATA"
@@ -217,6 +218,18 @@ def set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = OFF")
     cursor.close()
+
+
+ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "mariadb": "mariadb+aiomysql"}
+
+
+def async_engine_for(engine: Engine, driver: str | None = None, **options: Any) -> AsyncEngine:
+    """An engine for asyncio, to the database of another."""
+    chosen = driver or ASYNC_DRIVERS[engine.dialect.name]
+    made = create_async_engine(engine.url.set(drivername=chosen), **options)
+    if engine.dialect.name == "sqlite":
+        event.listen(made.sync_engine, "connect", set_up_sqlite)
+    return made
 
 
 @contextmanager

@@ -18,8 +18,10 @@ _OUTPUT = "batchwrite_left_out"  # of a worker, for the process that has started
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(SEED_OPTION, type=int, metavar="N", help="what the default run draws (default: at random)")
+    parser.addoption(SEED_OPTION, type=int, metavar="N", help="what a run draws (default: at random)")
     parser.addoption("--examples", type=int, metavar="N", help="examples of each property (default: the tier's)")
+    long = "minutes of kills by -m soak (default: 10); what its other tests have to do is in proportion"
+    parser.addoption("--soak-minutes", type=float, default=10.0, metavar="N", help=long)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,7 +6,7 @@ full      `-m full`: everything but what is run by hand; `.ci/run` runs it
 fast      `-m fast`: of the default run what needs no server and is not slow
 soak      `-m soak`: long kills, large values, minutes of load; by hand, its figures stand in docs/reliability.md
 
-What is named by its id (`tests/test_chunk.py::test_name`) is run whether it is drawn or not.
+What is named by its id (`tests/test_chunk.py::test_name`) is run whether it is drawn or not; soak is not drawn.
 """
 
 import random

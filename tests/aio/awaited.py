@@ -1,23 +1,11 @@
-"""What the tests of asyncio share: engines, and a face of `AsyncBatchWriter` for the tests of `BatchWriter`."""
+"""What the tests of asyncio share: a face of `AsyncBatchWriter` for the tests of `BatchWriter`."""
 
 import asyncio
 from contextlib import contextmanager
 
-from databases import set_up_sqlite
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import create_async_engine
+from databases import async_engine_for
 
 from batchwrite.aio import AsyncBatchWriter
-
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "mariadb": "mariadb+aiomysql"}
-
-
-def async_engine_for(engine, driver=None, **options):
-    """An engine for asyncio, to the database of another."""
-    made = create_async_engine(engine.url.set(drivername=driver or DRIVERS[engine.dialect.name]), **options)
-    if engine.dialect.name == "sqlite":
-        event.listen(made.sync_engine, "connect", set_up_sqlite)
-    return made
 
 
 async def one_by_one(items):

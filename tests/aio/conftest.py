@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from awaited import async_engine_for
+from databases import async_engine_for
 from rows import METADATA
 
 

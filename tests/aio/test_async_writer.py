@@ -5,7 +5,8 @@ import time
 from contextlib import closing
 
 import pytest
-from awaited import async_engine_for, one_by_one
+from awaited import one_by_one
+from databases import async_engine_for
 from hole import READABLE, Hole
 from rows import METADATA, ROWS, ids, write, write_later
 from sqlalchemy import NullPool

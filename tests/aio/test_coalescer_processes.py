@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from awaited import async_engine_for
+from databases import async_engine_for
 from rows import ids, write
 from sqlalchemy import NullPool
 

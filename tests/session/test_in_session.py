@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from databases import async_engine_for
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import (
@@ -29,7 +30,6 @@ from batchwrite import BatchWriter, Coalescer, ConfigurationError, Ledger, Retry
 from batchwrite.aio import AsyncBatchWriter
 
 Base = declarative_base(metadata=MetaData())
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg", "mariadb": "mariadb+aiomysql"}
 
 
 class Parent(Base):
@@ -172,7 +172,7 @@ def test_updates_increments_and_deletes_are_in_it_too(database):
 @pytest.mark.parametrize("kind", [AsyncSession, AsyncConnection])
 def test_sessions_of_event_loops(database, kind, ending):
     async def scenario():
-        engine = create_async_engine(database.url.set(drivername=DRIVERS[database.dialect.name]), poolclass=NullPool)
+        engine = async_engine_for(database, poolclass=NullPool)
         owner = AsyncSession(engine) if kind is AsyncSession else await engine.connect()
         await owner.execute(insert(Parent), [{"id": 100, "n": 1}])
         result = await AsyncBatchWriter.in_session(owner, chunk_size=3).run([1, 2, -3, 4, 4, 5], write)
