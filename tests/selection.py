@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import needs
 import pytest
@@ -14,6 +15,7 @@ from tiers import EXAMPLES, Draw
 SEED_OPTION = "--draw-seed"
 _DRAW = pytest.StashKey[Draw]()
 _COUNTS = pytest.StashKey[Counter[str]]()
+_SEED = "batchwrite_draw_seed"  # for a worker, from the process that has started it
 _OUTPUT = "batchwrite_left_out"  # of a worker, for the process that has started it
 
 
@@ -27,12 +29,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (tiers.MARKS | needs.MARKS).items():
         config.addinivalue_line("markers", ": ".join(line))
-    if config.option.draw_seed is None:
-        config.option.draw_seed = random.SystemRandom().randrange(2**32)  # workers are told, as of all options
-    config.stash[_DRAW] = Draw(tier=tiers.tier_of(config.option.markexpr), seed=config.option.draw_seed)
+    config.stash[_DRAW] = Draw(tier=tiers.tier_of(config.option.markexpr), seed=_seed(config))
     config.stash[_COUNTS] = Counter()
     needs.missing()
     _load_profile(config.option.examples or EXAMPLES[config.stash[_DRAW].tier])
+
+
+def _seed(config: pytest.Config) -> int:
+    """The one asked for, else one at random; a worker has that of the process that has started it."""
+    if hasattr(config, "workerinput"):
+        return int(config.workerinput[_SEED])
+    asked: int | None = config.option.draw_seed
+    return random.SystemRandom().randrange(2**32) if asked is None else asked
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker of pytest-xdist is started."""
+    node.workerinput[_SEED] = node.config.stash[_DRAW].seed
 
 
 def _load_profile(examples: int) -> None:
@@ -92,7 +106,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: object) -> None:
+def pytest_testnodedown(node: Any) -> None:
     """A worker of pytest-xdist has ended; each of them has left out the same."""
     output = getattr(node, "workeroutput", {})
     node.config.stash[_COUNTS] |= Counter(output.get(_OUTPUT, {}))
