@@ -65,7 +65,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
 
 def inner_pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, *arguments],
+        [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", __file__, *arguments],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
