@@ -41,7 +41,7 @@ class Attendant:
     def __init__(self, attended: Attended) -> None:
         self._attended = weakref.ref(attended)
         self._is_wanted = threading.Event()
-        self._has_ended = False
+        self._dismissed = threading.Event()
         self._thread: threading.Thread | None = None
 
     def call(self) -> None:
@@ -55,23 +55,23 @@ class Attendant:
 
     def dismiss(self) -> None:
         """End the thread."""
-        self._has_ended = True
+        self._dismissed.set()  # first: who is woken by the other looks at it
         self._is_wanted.set()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _attend(self) -> None:
-        pause = threading.Event()  # never set: a sleep that needs no clock
         seen = -1
-        while not self._has_ended:
+        while not self._dismissed.is_set():
             if not self._is_wanted.wait(timeout=1.0):
                 if self._attended() is None:
                     return
                 continue
-            pause.wait(_SECONDS_BETWEEN_LOOKS)
+            if self._dismissed.wait(_SECONDS_BETWEEN_LOOKS):
+                return
             attended = self._attended()
-            if attended is None or self._has_ended:
+            if attended is None:
                 return
             if not attended.is_busy:
                 self._is_wanted.clear()

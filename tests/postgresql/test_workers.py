@@ -3,12 +3,13 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 from orders import BAD, LINES, PARENTS, good, ids, insert_and_take, insert_line, rows_with_bad, taken, verdicts
 from sqlalchemy import NullPool, StaticPool, create_engine, select
 
-from batchwrite import BatchWriter, OutcomeStatus, RunInterrupted
+from batchwrite import BatchWriter, OutcomeStatus, RunInterrupted, attendant
 from batchwrite.errors import ConfigurationError
 
 
@@ -29,6 +30,13 @@ def test_outcomes_come_in_order_and_agree_with_the_table(database, workers, map_
     landed = [row["id"] for row, outcome in zip(rows, outcomes, strict=True) if outcome.status == "written"]
     assert landed == ids(database)
     assert taken(database) == (len(landed) if map_item is insert_and_take else 0)
+
+
+def test_the_end_of_a_run_waits_for_no_look(database, workers, monkeypatch):
+    monkeypatch.setattr(attendant, "_SECONDS_BETWEEN_LOOKS", 60.0)
+    began = time.monotonic()
+    assert BatchWriter(database, workers=workers).run(map(good, range(10)), insert_line).written == 10
+    assert time.monotonic() - began < 30
 
 
 def test_of_chunks_that_claim_one_key_the_earlier_lands_although_the_later_comes_first(database, workers):
