@@ -18,6 +18,12 @@ LOWEST_SUITES = (
     *("tests/aio/test_async_writer.py", "tests/cli/test_ledger_commands.py", "tests/test_lowest.py"),
     "tests/faults/test_secrets_of_a_run.py",
 )
+# Those whose subject are the engine and the sinks.
+COVERING_SUITES = (
+    *("tests/postgresql", "tests/repository", "tests/session", "tests/values", "tests/writer"),
+    *("tests/test_promises.py", "tests/aio/test_async_writer.py", "tests/ledger/test_attempts.py"),
+    *("tests/faults/test_item_faults.py", "tests/faults/test_mariadb.py", "tests/faults/test_mariadb_values.py"),
+)
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "fast"]
@@ -65,6 +71,12 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The documentation can be built; its code is run by the tests."""
     program(session, "mkdocs", "build", "--strict", "--site-dir", session.create_tmp())
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The engine's and the sinks' branches are covered by their own suites as well as they were: see pyproject.toml."""
+    program(session, "pytest", "-m", "full", "--cov", "--cov-report=term-missing:skip-covered", *COVERING_SUITES)
 
 
 @nox.session
