@@ -88,7 +88,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(venv_backend="venv")
 def lowest(session: nox.Session) -> None:
     """The suites that meet dependencies most, with the lowest versions that pyproject.toml allows."""
-    constraints = Path(session.create_tmp(), "lowest.txt")
+    constraints = Path(session.virtualenv.location, "lowest.txt")
     pins = session.run("python", ".ci/lowest.py", *LOWEST_EXTRAS, silent=True)
     constraints.write_text(str(pins), encoding="utf-8")
     session.install("-e", ".[test]", "-c", str(constraints))

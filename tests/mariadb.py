@@ -144,13 +144,12 @@ class LocalMariaDB(LocalServer):
             self._create_data()
         options = {
             **self._settings,
-            "datadir": str(self.data_dir),
+            **self._places(),
             "socket": str(self.directory / self.socket_name),
             "pid-file": str(self.data_dir / self.pid_file),
             "bind-address": "127.0.0.1",
             "port": str(self.port),
             "init-file": str(self.directory / "users.sql"),
-            **_user(),
         }
         texts = [f"--{name}={value}" if value else f"--{name}" for name, value in options.items()]
         with self.log_path.open("ab") as log:
@@ -172,6 +171,10 @@ class LocalMariaDB(LocalServer):
         """Stops the server, by SIGKILL if asked to, and waits for its end; without effect on one that is stopped."""
         self._stop(sent)
 
+    def _places(self) -> dict[str, str]:
+        """Where the server keeps its data and its temporary files, since TMPDIR may be closed to its user; and that user."""
+        return {"datadir": str(self.data_dir), "tmpdir": str(self.directory), **_user()}
+
     def _create_data(self) -> None:
         users = self.directory / "users.sql"
         users.write_text(
@@ -181,7 +184,7 @@ class LocalMariaDB(LocalServer):
         self.data_dir.mkdir()
         for path in (self.data_dir, users):
             give_to(path, self.user)
-        options = [f"--{name}={value}" for name, value in {"datadir": str(self.data_dir), **_user()}.items()]
+        options = [f"--{name}={value}" for name, value in self._places().items()]
         command = [_program("mariadb-install-db"), "--no-defaults", *options, "--skip-test-db"]
         done = subprocess.run(
             [*command, "--auth-root-authentication-method=normal"], capture_output=True, text=True, check=False
