@@ -172,7 +172,7 @@ class LocalMariaDB(LocalServer):
         self._stop(sent)
 
     def _places(self) -> dict[str, str]:
-        """Where the server keeps its data and its temporary files, since TMPDIR may be closed to its user; and that user."""
+        """Where its files are, the temporary ones too, since TMPDIR may be closed to its user; and that user."""
         return {"datadir": str(self.data_dir), "tmpdir": str(self.directory), **_user()}
 
     def _create_data(self) -> None:
