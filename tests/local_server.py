@@ -33,9 +33,13 @@ class UnavailableError(Exception):
 def move_to_memory(place: Path = MEMORY) -> None:
     """Has temporary files made in memory from now on, by child processes as well.
 
-    Does nothing where ``TMPDIR`` says already where they are wanted, or where less than `ROOM` is free.
+    Does nothing where ``TMPDIR`` says already where they are wanted, where less than `ROOM` is free, or where programs
+    cannot be run, as in some containers: a server's may have to be copied to where its user can reach them.
     """
-    if "TMPDIR" not in os.environ and place.is_dir() and shutil.disk_usage(place).free >= ROOM:
+    if "TMPDIR" in os.environ or not place.is_dir():
+        return
+    runs_programs = not os.statvfs(place).f_flag & os.ST_NOEXEC
+    if runs_programs and shutil.disk_usage(place).free >= ROOM:
         os.environ["TMPDIR"] = str(place)
         tempfile.tempdir = None  # found out anew
 

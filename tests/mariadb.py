@@ -93,7 +93,10 @@ def _offer_from_url() -> Offer:
 def _offer_installed() -> Offer:
     program = _program("mariadbd")
     _program("mariadb-install-db")
-    answer = subprocess.check_output([program, "--no-defaults", "--version"], text=True)
+    try:
+        answer = subprocess.check_output([program, "--no-defaults", "--version"], text=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UnavailableError(f"{program} cannot be run: {error}") from error
     version = re.search(r"Ver (\S+)", answer)
     description = f"{version[1] if version else answer.strip()} from {program.parent}"
 

@@ -1,6 +1,9 @@
 """A plugin of pytest: leaves out what a run does not take, and says so in the header and in the last line."""
 
+import argparse
+import os
 import random
+import re
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -19,9 +22,16 @@ _SEED = "batchwrite_draw_seed"  # for a worker, from the process that has starte
 _OUTPUT = "batchwrite_left_out"  # of a worker, for the process that has started it
 
 
+def _at_least_1(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(SEED_OPTION, type=int, metavar="N", help="what a run draws (default: at random)")
-    parser.addoption("--examples", type=int, metavar="N", help="examples of each property (default: the tier's)")
+    parser.addoption("--examples", type=_at_least_1, metavar="N", help="examples of each property (default: by tier)")
     long = "minutes of kills by -m soak (default: 10); what its other tests have to do is in proportion"
     parser.addoption("--soak-minutes", type=float, default=10.0, metavar="N", help=long)
 
@@ -82,13 +92,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _named(config: pytest.Config) -> list[str]:
-    """The ids on the command line, as tests have them."""
+    """The ids on the command line, as tests have them, and those that `--lf` and `--ff` ask for."""
     here = config.invocation_params.dir
     ids = [argument.split("::") for argument in config.args if "::" in argument]
-    return ["::".join([_below(config.rootpath, here / path), *names]) for path, *names in ids]
+    given = ["::".join([_below(config.rootpath, here / path), *names]) for path, *names in ids]
+    return given + _failed_before(config)
+
+
+def _failed_before(config: pytest.Config) -> list[str]:
+    if not (config.getoption("lf", default=False) or config.getoption("failedfirst", default=False)):
+        return []
+    failed: dict[str, bool] = config.cache.get("cache/lastfailed", {}) if config.cache else {}
+    return [re.sub(r"@[\w-]+$", "", nodeid) for nodeid in failed]  # the name of an xdist_group
 
 
 def _below(root: Path, path: Path) -> str:
+    path = Path(os.path.normpath(path))  # without `..`, and links as they are
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
@@ -101,7 +120,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     yield
     if not is_worker:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
-        for line in _last_lines(config.stash[_DRAW], counts):
+        for line in _last_lines(config.stash[_DRAW], counts, is_named=bool(_named(config))):
             reporter.write_line(line, yellow=True)
 
 
@@ -112,7 +131,7 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[_COUNTS] |= Counter(output.get(_OUTPUT, {}))
 
 
-def _last_lines(draw: Draw, counts: Counter[str]) -> list[str]:
+def _last_lines(draw: Draw, counts: Counter[str], *, is_named: bool) -> list[str]:
     absent = [
         f"left out: {counts[need.title]:,} tests that need {need.title}; {need.how}"
         for need in needs.NEEDS
@@ -120,6 +139,8 @@ def _last_lines(draw: Draw, counts: Counter[str]) -> list[str]:
     ]
     if draw.takes_all:
         return absent
+    if is_named and counts[tiers.BY_HAND]:
+        absent.append(f"left out: {counts[tiers.BY_HAND]:,} tests that are run by hand; -m soak takes them")
     drawn = f"{counts[tiers.DRAWN]:,} tests, most examples of each property, most faults of the sweep"
     return [f"left out by the draw: {drawn}; -m full takes them, {SEED_OPTION}={draw.seed} draws the same", *absent]
 

@@ -93,10 +93,16 @@ class TestTiers:
             ("(full)", Tier.FULL),
             ("soak", Tier.SOAK),
             ("not slow", Tier.DEFAULT),
+            ("fast", Tier.DEFAULT),
         ],
     )
     def test_the_tier_follows_from_the_marks_asked_for(self, expression, tier):
         assert tier_of(expression) is tier
+
+    @pytest.mark.parametrize("expression", ["not soak", "not (full)", "fast or soak", "full and not soak"])
+    def test_what_asks_for_no_one_tier_is_refused(self, expression):
+        with pytest.raises(pytest.UsageError, match="name one of fast, full, soak, and without `not`"):
+            tier_of(expression)
 
 
 class TestDraw:
@@ -134,9 +140,9 @@ class TestNeeds:
         assert request.node in needs.left_out([request.node], needs.NEEDS)
 
 
-def run_without_mariadb(folder, *arguments, required=""):
+def run_without_mariadb(folder, *arguments, required="", kinds=KINDS):
     """A run of KINDS as on a machine without MariaDB: its exit status, its lines, and what it says of an error."""
-    (folder / "test_kinds.py").write_text(KINDS)
+    (folder / "test_kinds.py").write_text(kinds)
     (folder / "conftest.py").write_text("import mariadb\nmariadb.PLACES = ()\n")
     here = {"PYTHONPATH": str(HERE), "PATH": str(folder), mariadb.URL_VARIABLE: "", needs.REQUIRE_VARIABLE: required}
     here["PYTEST_ADDOPTS"] = ""  # CI's asks for all tests
@@ -147,6 +153,7 @@ def run_without_mariadb(folder, *arguments, required=""):
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     return done.returncode, done.stdout.rstrip().splitlines(), done.stderr
 
@@ -161,6 +168,26 @@ def test_a_run_says_what_it_takes_and_leaves_out_once_whatever_its_workers(tmp_p
     assert lines[-2].startswith("left out by the draw: 10 tests, ")
     assert lines[-2].endswith(f"; -m full takes them, {seed} draws the same")
     assert lines[-1] == f"left out: 3 tests that need MariaDB; {mariadb.HOW_TO_GET}"
+
+
+def test_what_failed_before_is_run_whether_it_is_drawn_or_not(tmp_path):
+    spoilt = KINDS.replace("def test_drawn(number): pass", "def test_drawn(number): assert number != 5")
+    for arguments in (["-m", "full"], ["--lf", "--draw-seed=2"], ["--lf", "--draw-seed=3"]):
+        status, lines, error = run_without_mariadb(tmp_path, "-p", "cacheprovider", *arguments, kinds=spoilt)
+        assert status == pytest.ExitCode.TESTS_FAILED, error
+        assert [line for line in lines if line.startswith("FAILED")] == [
+            "FAILED test_kinds.py::test_drawn[5] - assert 5 != 5"
+        ]
+
+
+def test_a_worker_that_is_killed_ends_the_run(tmp_path):
+    killing = "import os, signal\n" + KINDS.replace(
+        "def test_plain(): pass", "def test_plain(): os.kill(os.getpid(), 9)"
+    )
+    arguments = ("-n2", "--dist=loadgroup", "--max-worker-restart=0")
+    status, lines, _ = run_without_mariadb(tmp_path, *arguments, kinds=killing)
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert any("crashed while running" in line for line in lines)
 
 
 def test_a_run_that_requires_everything_fails_where_something_is_missing(tmp_path):

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import TypeVar
 
 import pytest
@@ -38,6 +39,8 @@ class Tier(StrEnum):
     FULL = "full"
     SOAK = "soak"
 
+
+_TIER_OF_WORD = {"fast": Tier.DEFAULT, "full": Tier.FULL, "soak": Tier.SOAK}
 
 EXAMPLES = {Tier.DEFAULT: 15, Tier.FULL: 60, Tier.SOAK: 60}
 """Examples of each property: the default run has a quarter of them, others each time."""
@@ -81,11 +84,17 @@ class Draw:
 
 
 def tier_of(mark_expression: str) -> Tier:
-    """The tier that `-m` asks for; what it says of other marks is left to pytest."""
+    """The tier that `-m` asks for; what it says of other marks is left to pytest.
+
+    Raises:
+        UsageError: It asks for several, or for what a tier is not.
+    """
     words = mark_expression.replace("(", " ").replace(")", " ").split()
-    if "soak" in words:
-        return Tier.SOAK
-    return Tier.FULL if "full" in words else Tier.DEFAULT
+    asked = [word for word in words if word in _TIER_OF_WORD]
+    is_denied = any(before == "not" and word in _TIER_OF_WORD for before, word in pairwise(words))
+    if is_denied or len(asked) > 1:
+        raise pytest.UsageError(f"-m {mark_expression!r}: name one of {', '.join(_TIER_OF_WORD)}, and without `not`")
+    return _TIER_OF_WORD[asked[0]] if asked else Tier.DEFAULT
 
 
 def is_fast(item: pytest.Item) -> bool:

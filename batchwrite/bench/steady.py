@@ -16,12 +16,13 @@ _ROOM = 2**30
 
 
 def directory_in_memory() -> Path | None:
-    """Where files do not touch a disk, if there is such a place with a GiB to spare."""
+    """Where files do not touch a disk, and programs can be run, if there is such a place with a GiB to spare."""
     try:
         has_room = shutil.disk_usage(_MEMORY).free > _ROOM
+        runs_programs = not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC  # the server's may be copied there
     except OSError:
         return None
-    return _MEMORY if has_room and os.access(_MEMORY, os.W_OK) else None
+    return _MEMORY if has_room and runs_programs and os.access(_MEMORY, os.W_OK) else None
 
 
 @contextmanager
