@@ -6,6 +6,7 @@ Speed itself depends on the machine; how fast ours is beside a peer, in one run,
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -44,8 +45,15 @@ class Entry:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Entry:
-        """From the file's JSON."""
-        return cls(of=str(document["of"]), rows=int(document["rows"]), ratio=float(document["ratio"]))
+        """From the file's JSON.
+
+        Raises:
+            ValueError: A number is not one that can have been measured.
+        """
+        entry = cls(of=str(document["of"]), rows=int(document["rows"]), ratio=float(document["ratio"]))
+        if entry.rows < 1 or not 0 < entry.ratio < math.inf:  # NaN is not, either
+            raise ValueError(f"{entry.rows} rows and a ratio of {entry.ratio} cannot have been measured")
+        return entry
 
 
 Entries: TypeAlias = "Mapping[str, Entry]"
@@ -78,7 +86,7 @@ class Baseline:
             document: dict[str, Any] = json.loads(text)
             entries = {name: Entry.from_dict(entry) for name, entry in document["comparisons"].items()}
             return cls(entries=entries, measured_on=dict(document["measured on"]))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ConfigurationError(
                 f"not a file that --save-baseline has written ({type(error).__name__}: {error})"
             ) from error
@@ -147,7 +155,7 @@ class Verdict:
     @property
     def change(self) -> float | None:
         """By what share the ratio is above the kept one, or below it; of two measurements, the better one."""
-        if self.kept is None or not self.measured:
+        if self.kept is None or not self.measured or self.outcome is Outcome.NOT_COMPARABLE:
             return None
         return max(each.ratio for each in self.measured) / self.kept.ratio - 1
 

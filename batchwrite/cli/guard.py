@@ -26,7 +26,13 @@ SAVED_TIMES = 5
 
 
 def save_baseline(path: Path, measure: Measure) -> Report:
-    """Measure several times, and write the file, unless something failed; gives the last report."""
+    """Measure several times, and write the file, unless something failed; gives the last report.
+
+    Raises:
+        WrongUsage: There is no folder for the file; found out before anything is measured.
+    """
+    if not path.parent.is_dir():
+        raise WrongUsage(f"{path}: there is no folder {path.parent}")
     found = []
     for _ in range(SAVED_TIMES):
         report = measure(None)

@@ -175,10 +175,22 @@ def _cancel(connection: Any) -> None:
 
 def _ask_to_cancel(connection: Any) -> None:
     with suppress(Exception):
+        if inspect.iscoroutinefunction(connection.cancel_safe) and not _knows_timeouts(connection):
+            connection.cancel()  # as `cancel_safe` would, but in a thread of its own, for which Python waits at its end
+            return
         asked = connection.cancel_safe(timeout=_SECONDS_TO_CANCEL)
         if inspect.iscoroutine(asked):  # not in the loop that the connection is of: it may be kept waiting
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(asked)
+
+
+def _knows_timeouts(connection: Any) -> bool:
+    """Whether a connection's libpq can ask to cancel without waiting: from version 17 on."""
+    try:
+        connection.pgconn.cancel_conn().finish()
+    except Exception:  # noqa: BLE001 - psycopg's own, which is not imported here
+        return False
+    return True
 
 
 def _shut_down(own: socket.socket) -> None:

@@ -197,3 +197,23 @@ def test_where_it_was_measured_names_the_packages_that_take_part():
     found = measured_on(report)
     assert found["packages"] == "SQLAlchemy 2.0.40, psycopg 3.2"
     assert found["databases"] == "PostgreSQL 18.6, SQLite 3.40.1"
+
+
+@pytest.mark.parametrize(
+    "change", [{"ratio": ratio} for ratio in ("NaN", "-1", "0", "Infinity")] + [{"rows": "Infinity"}, {"rows": "0"}]
+)
+def test_numbers_that_cannot_have_been_measured_are_refused(change):
+    numbers = {"rows": "10", "ratio": "0.5"} | change
+    kept = f'{{"of": "b", "rows": {numbers["rows"]}, "ratio": {numbers["ratio"]}}}'
+    text = f'{{"comparisons": {{"a": {kept}}}, "measured on": {{}}}}'
+    with pytest.raises(ConfigurationError, match="not a file that --save-baseline has written"):
+        Baseline.from_json(text)
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused():
+    with pytest.raises(ConfigurationError, match="not a file that --save-baseline has written"):
+        Baseline.from_json("[" * 100_000)
+
+
+def test_what_was_measured_otherwise_has_no_change():
+    assert replace(verdict(0.5), measured=(entry(20.0, rows=7),)).change is None

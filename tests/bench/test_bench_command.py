@@ -236,3 +236,9 @@ def test_binaries_that_do_not_work_are_told_one_by_one(monkeypatch, tmp_path):
     monkeypatch.setattr(server, "_bin_dirs", lambda: [tmp_path / "first", tmp_path / "second"])
     with pytest.raises(ConfigurationError, match=r"first: .*second: "), throwaway_server():
         pass
+
+
+def test_a_baseline_without_a_folder_is_refused_before_anything_is_measured(guarding, tmp_path):
+    ended = guarding("--save-baseline", tmp_path / "none" / "kept.json")
+    assert ended.exit_code == 2
+    assert "there is no folder" in ended.stderr

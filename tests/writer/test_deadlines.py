@@ -173,3 +173,26 @@ def test_in_a_process_that_was_forked_deadlines_strike_too():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", IN_A_FORK], env=environment, check=False, timeout=60)
     assert ended.returncode == 0
+
+
+class Older:
+    """A connection for asyncio over a libpq before version 17, which is not to be had here."""
+
+    def __init__(self):
+        self.pgconn = self
+        self.asked = []
+
+    def cancel_conn(self):
+        raise NotImplementedError
+
+    async def cancel_safe(self, *, timeout):
+        self.asked.append("in a thread that Python waits for")
+
+    def cancel(self):
+        self.asked.append("here")
+
+
+def test_an_older_libpq_is_asked_to_cancel_in_a_thread_that_nobody_waits_for():
+    connection = Older()
+    deadlines._cancel(connection)
+    assert connection.asked == ["here"]
