@@ -23,7 +23,9 @@ import server_watchdog
 PATIENCE_SECONDS = 30.0
 SOCKET_PATH_LIMIT = 103 if sys.platform == "darwin" else 107  # sun_path, less the NUL at its end
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which everybody makes directories of their own
-ROOM = 2 << 30  # bytes: two workers' servers, with databases and logs, took 0.7 GiB at most
+ROOM = (
+    2 << 30
+)  # bytes: two workers' servers, with databases and logs, took 0.7 GiB at most, and there are four workers at most
 
 
 class UnavailableError(Exception):

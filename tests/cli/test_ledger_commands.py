@@ -176,6 +176,7 @@ def wait_until(condition: Any) -> None:
         assert monotonic() < deadline
 
 
+@pytest.mark.drawn(3)
 @pytest.mark.parametrize("least", [1, 3_000])
 def test_a_load_that_was_killed_goes_on_where_it_ended(
     start: Start, run: Run, booked: Engine, tmp_path: Path, least: int

@@ -53,6 +53,7 @@ def wait_for_rows(engine: Engine, least: int) -> None:
         assert monotonic() < deadline
 
 
+@pytest.mark.drawn(4)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("least", [1, 1_500, 4_000])
 def test_a_signal_ends_the_load_cleanly(
