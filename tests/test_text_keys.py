@@ -3,7 +3,7 @@
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reference import write_sequentially
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, String, Table, Uuid
@@ -65,6 +65,10 @@ def rows(engine, metadata=METADATA):
 
 
 @given(drawn=ITEMS, chunk_size=CHUNK_SIZES)
+@example(
+    drawn=[[("insert", "a ")], [("insert", "a")] * 2, [("insert", "a"), ("increment", "A")], [("upsert", "a")]],
+    chunk_size=2,
+)
 def test_keys_of_texts_name_the_rows_that_they_name_item_by_item(shared_engine, emptied, drawn, chunk_size):
     items = list(enumerate(drawn))
     with emptied(METADATA):

@@ -6,6 +6,7 @@ from sqlalchemy import (
     DDL,
     CheckConstraint,
     Column,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -52,6 +53,19 @@ def test_the_earlier_of_two_rows_of_different_columns_has_the_key(postgres_engin
     items = [{"id": 1, "t": "a"}, {"id": 2, "t": "b", "m": 31}, {"id": 3, "t": "b"}, {"id": 4, "t": "c", "m": 99}]
     outcomes, _ = agree(postgres_engine, table, items)
     assert [status for status, _ in outcomes] == ["written", "written", "failed", "failed"]
+
+
+def test_a_unique_key_for_which_nulls_are_alike(postgres_engine):
+    with postgres_engine.connect() as connection:
+        if connection.dialect.server_version_info < (15,):
+            pytest.skip("PostgreSQL has had NULLS NOT DISTINCT since 15")
+    key = Column("t", Text)
+    table = Table("t", MetaData(), Column("id", Integer, primary_key=True), key, Column("m", Integer))
+    Index("one_null", key, unique=True, postgresql_nulls_not_distinct=True)
+    CheckConstraint("m < 50", table=table)
+    items = [{"id": 1, "t": "a", "m": 99}, {"id": 1, "t": None, "m": 1}, {"id": 2, "t": None, "m": 1}]
+    outcomes, _ = agree(postgres_engine, table, items)
+    assert [status for status, _ in outcomes] == ["failed", "written", "failed"]
 
 
 def test_the_earlier_of_two_keys_that_only_the_database_takes_for_one(postgres_engine):

@@ -27,7 +27,8 @@ SELECT pg_catalog.json_build_object(
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'unique', (
-    SELECT pg_catalog.json_agg(CASE WHEN i.indpred IS NULL AND i.indexprs IS NULL THEN (
+    SELECT pg_catalog.json_agg(CASE WHEN i.indpred IS NULL AND i.indexprs IS NULL
+      AND NOT COALESCE(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct' = 'true', false) THEN (
       SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
       WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) END)
     FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique),
@@ -78,7 +79,7 @@ class ServerTable:
         copy_refusal: Why COPY cannot serve where INSERT can, if so.
         has_triggers: Whether it has triggers of the user's.
         has_odd_uniqueness: Whether rows may exclude each other in ways that columns alone do not tell: exclusion
-            constraints, unique indexes over expressions or over some of the rows.
+            constraints, unique indexes over expressions or over some of the rows, or for which NULLs are alike.
         columns: Its columns, by name.
         unique: Sets of columns of its plain unique indexes.
         checks: Its CHECK constraints: the expression and the columns.

@@ -5,10 +5,11 @@ writes first all items that nothing speaks against, as few statements (`bulk fir
 caught by an exception handler, so that the server logs no error for it. Where that could decide otherwise than the
 items one by one, in order, would, or where it fails, the block undoes it and tries every item by itself.
 
-Why a suspect that fails after all the others would have failed in its turn: it fails as it inserts, for reasons of
-its own (a value, NOT NULL, CHECK), for a missing parent (more rows only make more parents), or for a unique key, which
-no later item shares: later items that repeat a key are suspects, by definition. Where any of that does not hold (keys
-that the database compares otherwise than Python, triggers, updates), bulk first is not used.
+Why a suspect that fails after all the others would have failed in its turn, for the same reason: it fails as it
+inserts, for reasons of its own (a value, NOT NULL, CHECK), for a missing parent (more rows only make more parents), or
+for a unique key, which no later item shares: later items that insert a key again are suspects, by definition, and what
+upserts do beside them is looked at in `order`. Where any of that does not hold (keys that the database compares
+otherwise than Python, triggers, updates), bulk first is not used.
 
 Items that are tried one by one and succeed would each remain a subtransaction of their own, and from the 65th on
 everybody else pays for them. So items are tried in windows: a window is undone once its failures are known, and those
@@ -204,6 +205,9 @@ def _windows(groups: Sequence[tuple[int, Group]], *, is_after_bulk: bool) -> str
     if is_after_bulk and any(group.set_columns for _, group in groups):
         # One that succeeds now may set what an item behind it has set already.
         too_late = f"IF pg_catalog.cardinality(bw_good) > 0 THEN {in_order}"
+    elif is_after_bulk and any(group.kind is Kind.UPSERT for _, group in groups):
+        # Nobody has asked whether it matters where one lands that only the server has suspected.
+        too_late = f"IF NOT bw_good <@ bw_suspects THEN {in_order}"
     else:
         too_late = ""
     return f"""

@@ -108,15 +108,6 @@ class FastTable:
             writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, server)
         return writer.texts(values, types, transformer)
 
-    def unique_keys(self) -> list[tuple[str, ...]]:
-        """The columns of each plain unique index of the server's."""
-        names = {self.server_name(name): name for name in self.info.columns}
-        return [
-            tuple([names[column] for column in sorted(unique)])
-            for unique in self.server.unique
-            if unique.issubset(names)
-        ]
-
     def told_apart(self, column: str) -> frozenset[type]:
         """Types of Python whose values are equal in a column just where they are in Python; perhaps none."""
         kind = self._table.columns[column].type
