@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from batchwrite.errors import ItemRefused
 from batchwrite.listeners import SlowPathDetails
-from batchwrite.plan import sorted_by_key
+from batchwrite.plan import each_key_once
 from batchwrite.sinks.positional import PositionalInserts
 from batchwrite.write import Kind, Write
 
@@ -120,11 +120,11 @@ class Statements:
     def lock(self, connection: Connection, table: TableInfo, writes: Iterable[Write]) -> None:
         """Lock the rows that writes name, in the one order of keys, so that two writers wait and do not deadlock."""
         by_columns: dict[tuple[str, ...], list[Write]] = {}
-        for write in {(write.key_columns, write.key): write for write in writes}.values():
+        for write in writes:
             by_columns.setdefault(write.key_columns, []).append(write)
         for names, chosen in sorted(by_columns.items()):
             columns = [table.handle.columns[name] for name in names]
-            keys = [write.key for write in sorted_by_key(chosen)]
+            keys = [write.key for write in each_key_once(chosen)]
             for some in _slices(keys, len(columns)):
                 query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table.handle).where(_is_in(columns, some))
                 connection.execute(query.order_by(*columns).with_for_update(key_share=True)).all()
@@ -279,11 +279,7 @@ class Statements:
         self._require_rows(connection, statement, rows, parameters)
 
     def _require_rows(
-        self,
-        connection: Connection,
-        statement: Any,
-        writes: Sequence[Write],
-        parameters: list[dict[str, Any]] | None,
+        self, connection: Connection, statement: Any, writes: Sequence[Write], parameters: list[dict[str, Any]] | None
     ) -> None:
         """Execute a statement that must hit exactly one row for each write, or none where none is fine."""
         first = writes[0]

@@ -41,7 +41,8 @@ def _is_plain(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
         if not is_plain or not all(group.tells_apart(columns) for columns in server.unique):
             return False
     if len(layout.groups) == 1 and layout.groups[0].kind is Kind.INSERT:
-        return not layout.groups[0].table.info.is_self_referencing
+        info = layout.groups[0].table.info
+        return not (info.is_self_referencing or info.dependent)
     segments = make_plan(items).segments
     return len(segments) == 1 and not segments[0].probes and not segments[0].refusal
 
