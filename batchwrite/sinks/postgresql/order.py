@@ -7,6 +7,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from batchwrite.comparing import are_plain
 from batchwrite.planner import make_plan
 from batchwrite.write import Kind
 
@@ -92,6 +93,8 @@ class _Book:
     def accept(self, writes: Sequence[Write], *, is_suspect: bool) -> bool:
         """Take the writes of one more item; false where it matters whether those before it are tried later."""
         made: set[Any] = set()
+        if not all(are_plain([*write.key, *write.values.values()]) for write in writes):
+            return False  # neither what it does nor where can be compared
         for write in writes:
             keys = self._tables[write.table]
             places = list(_places_of(write, keys))
