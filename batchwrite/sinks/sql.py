@@ -301,14 +301,16 @@ class SqlSink(SqlCatalog):
     def _transaction(self) -> Iterator[Connection]:
         """A transaction that is committed at the end, or undone if anything is raised."""
         connection = self._connect()
+        has_begun = False
         try:
             try:
                 self._rules.begin(connection)
+                has_begun = True
                 yield connection
                 self._rules.before_commit(connection)
             except BaseException as error:
                 fault = self._classified(error, connection)
-                if self.is_lent and self._rules.has_undone_all(connection):
+                if self.is_lent and has_begun and self._rules.has_undone_all(connection):
                     fault = replace(fault, kind=FaultKind.FATAL, is_unproven=False, message=_UNDOES_ALL)
                 self._undo(connection)
                 if isinstance(error, Exception):
