@@ -112,7 +112,8 @@ class PostgresqlSink(SqlSink):
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
         if self.is_failing and items:
-            raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
+            fault = self._classified(ItemRefused("the chunk before held bad items"), None)
+            raise FlushFailed(fault, is_expected=True)
         attempt = self._bulk(items, books, may_commit=not self.is_lent) if items else None
         if attempt is None:
             return super().write(items, books)
