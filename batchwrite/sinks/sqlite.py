@@ -59,6 +59,10 @@ class SqliteRules(DialectRules):
         if _is_in_transaction(connection):
             connection.connection.rollback()
 
+    def has_undone_all(self, connection: Connection) -> bool:
+        """Yes where a constraint or a trigger says so: `ON CONFLICT ROLLBACK`, `RAISE(ROLLBACK, …)`."""
+        return not _is_in_transaction(connection)
+
     def no_bulk_because(self, connection: Connection) -> str | None:
         """Foreign keys that wait for COMMIT: a later item could mend what an earlier one must fail for."""
         if self._deferring is None:
