@@ -139,6 +139,8 @@ class PostgresqlSink(SqlSink):
             if not error.fault.may_be_an_items:
                 raise
             # The block itself was refused, by nothing that it could blame on an item.
+            reason = f"what was sent to find bad items was refused ({error.fault.message})"
+            self._statements.note_slow(items[0][0].table, reason)
             self._fast_tables.clear()  # they may have changed
             super().write_each(items, refuse, books)
             return
