@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import numbers
+import re
 import sys
 import weakref
 from dataclasses import dataclass, field
@@ -62,6 +63,11 @@ _FAILED = "1242"
 
 # Written out: a parameter behind the values would have every upsert go alone (see `MysqlRules.sends_singly`).
 _ONE = sqlalchemy.literal_column("1", sqlalchemy.Integer)
+
+# An INSERT of which drivers can make one for many rows: nothing but parameters for values, and none behind them. (In a
+# name, `%` is doubled.)
+_PARAMETER = r"(?:%s|%\(\w+\)s)"
+_OF_MANY_ROWS = re.compile(rf".*? VALUES \({_PARAMETER}(?:, {_PARAMETER})*\)[^%]*", re.DOTALL)
 
 _TIMES = (datetime, time, timedelta)
 _OF_BYTES = (
@@ -327,9 +333,8 @@ class MysqlRules(DialectRules):
         made_for = (statement, columns)
         if made_for not in self._singly:
             sql = str(self._compile(connection, statement, columns))
-            values = self._compile(connection, statement, columns).insert_single_values_expr
             is_known = _drivers_form(connection)
-            self._singly[made_for] = "%" in sql.partition(f"VALUES ({values})")[2] or not is_known(sql)
+            self._singly[made_for] = not (_OF_MANY_ROWS.fullmatch(sql) and is_known(sql))
         return self._singly[made_for]
 
     def ready(self, connection: Connection, statement: Any, columns: tuple[str, ...]) -> Any:

@@ -112,7 +112,12 @@ _WHOLE = frozenset({"smallint", "integer", "bigint"})
 _WORDS = frozenset({"text", "character varying", "bpchar", "citext"})
 
 
-def _family(kind: Any, server: ServerColumn) -> tuple[dict[type, Any], frozenset[str]] | None:
+def _float_classes(dialect: Dialect) -> tuple[type, ...]:
+    """What types of floats are instances of; up to SQLAlchemy 2.0 the dialect's are none of the general one."""
+    return sqlalchemy.Float, type(sqlalchemy.Float().dialect_impl(dialect))
+
+
+def _family(kind: Any, server: ServerColumn, dialect: Dialect) -> tuple[dict[type, Any], frozenset[str]] | None:
     """How values of a column's type are written, by their own type, and the types in the database that they suit.
 
     What has no writer goes through psycopg. A type that is not here has no fast path: SQLAlchemy may cast to it in
@@ -122,9 +127,9 @@ def _family(kind: Any, server: ServerColumn) -> tuple[dict[type, Any], frozenset
     moment = datetime.isoformat if zone == "with" else _naive
     floats = _SINGLES if server.type_name == "real" else _FLOATS
     uuids = frozenset({"uuid"}) if getattr(kind, "native_uuid", True) else _WORDS
-    families: list[tuple[type, dict[type, Any], frozenset[str]]] = [
+    families: list[tuple[type | tuple[type, ...], dict[type, Any], frozenset[str]]] = [
         (sqlalchemy.Integer, _INTEGERS, _WHOLE),
-        (sqlalchemy.Float, floats, frozenset({"real", "double precision"})),
+        (_float_classes(dialect), floats, frozenset({"real", "double precision"})),
         (sqlalchemy.Numeric, _NUMBERS, frozenset({"numeric"})),
         (sqlalchemy.Enum, {}, _WORDS),
         (sqlalchemy.String, _TEXTS, _WORDS),
@@ -231,7 +236,7 @@ class TextColumn:
         self._takes_texts = isinstance(kind, (sqlalchemy.String, sqlalchemy.JSON)) or self._process is not None
         self._longest = getattr(kind, "length", None) if isinstance(kind, sqlalchemy.String) else None
         self._below = _bound(kind)
-        self._takes_singles = isinstance(kind, sqlalchemy.Float)
+        self._takes_singles = isinstance(kind, _float_classes(dialect))
         self._is_binary = isinstance(kind, sqlalchemy.LargeBinary)
         # What only wraps bytes for the driver is needed for what is none, as an array.
         self._only_wraps_bytes = self._is_binary and not isinstance(column.type, TypeDecorator)
@@ -241,7 +246,7 @@ class TextColumn:
             self._own_types.add(_oid("json"))  # the cast reads it as the column would
         self._name = column.name
         self._refusal = None
-        self._writers, suited = _family(kind, server) or ({}, frozenset())
+        self._writers, suited = _family(kind, server, dialect) or ({}, frozenset())
         declared = f"column {column.name}, declared as {_shown(column.type)}"
         if has_expression or _has_bind_expression(kind):
             self._refusal = f"the type of column {column.name} is written as an SQL expression"
