@@ -192,7 +192,7 @@ def _exact_delta(table: TableInfo, column: str, delta: Any) -> Any:
         problem = f"a fraction cannot be added to column {column}, which holds whole numbers"
     if problem:
         raise ItemRefused(problem, table=table.name, column=column)
-    return exact
+    return int(exact) if column in table.integers and isinstance(exact, (float, Decimal)) else exact
 
 
 def _is_finite(number: float | Decimal) -> bool:

@@ -73,6 +73,10 @@ class AlreadyBooked(Exception):
     """What is to be committed with a chunk stands in the way of itself."""
 
 
+class TableChanged(Exception):
+    """What is known of a table is old."""
+
+
 class _Groups:
     """Which neighbours are written together in a fallback, and what has become of them.
 
@@ -302,14 +306,16 @@ class SqlSink(SqlCatalog):
     def _transaction(self) -> Iterator[Connection]:
         """A transaction that is committed at the end, or undone if anything is raised."""
         connection = self._connect()
+        has_begun = False
         try:
             try:
                 self._rules.begin(connection)
+                has_begun = True
                 yield connection
                 self._rules.before_commit(connection)
             except BaseException as error:
                 fault = self._classified(error, connection)
-                if self.is_lent and self._rules.has_undone_all(connection):
+                if self.is_lent and has_begun and self._rules.has_undone_all(connection):
                     fault = replace(fault, kind=FaultKind.FATAL, is_unproven=False, message=_UNDOES_ALL)
                 self._undo(connection)
                 if isinstance(error, Exception):
@@ -529,6 +535,9 @@ class SqlSink(SqlCatalog):
         """The fault, with what the table's definition knows of it beside what the database said."""
         if isinstance(error, (FlushFailed, _UndoneByDatabase)):
             return error.fault
+        if isinstance(error, TableChanged):
+            text = "a table was changed just then, again and again"
+            return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_outdated=True)
         if isinstance(error, AlreadyBooked):
             text = "the books of the chunk are there already: an attempt before may have been committed"
             return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_booked=True)
