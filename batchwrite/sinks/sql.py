@@ -198,7 +198,8 @@ class SqlSink(SqlCatalog):
         """
         if self.is_failing and find_suspects(items):
             # The chunk before has failed, and this one would: do not send it in vain.
-            raise FlushFailed(classify(ItemRefused("items of the chunk repeat a unique key, or leave out a value")))
+            text = "items of the chunk repeat a unique key, or leave out a value"
+            raise FlushFailed(classify(ItemRefused(text)), is_expected=True)
         with self._transaction() as connection:
             refusal = self._rules.no_bulk_because(connection)
             if refusal:

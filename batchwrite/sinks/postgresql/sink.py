@@ -117,7 +117,8 @@ class PostgresqlSink(SqlSink):
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
         if self.is_failing and items:
-            raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
+            fault = self._classified(ItemRefused("the chunk before held bad items"), None)
+            raise FlushFailed(fault, is_expected=True)
         attempt = self._bulk(items, books, may_commit=not self.is_lent) if items else None
         if attempt is None:
             return super().write(items, books)
@@ -143,6 +144,8 @@ class PostgresqlSink(SqlSink):
             if not error.fault.may_be_an_items:
                 raise
             # The block itself was refused, by nothing that it could blame on an item.
+            reason = f"what was sent to find bad items was refused ({error.fault.message})"
+            self._statements.note_slow(items[0][0].table, reason)
             self._fast_tables.clear()  # they may have changed
             super().write_each(items, refuse, books)
             return
