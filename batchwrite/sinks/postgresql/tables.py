@@ -50,6 +50,7 @@ class FastTable:
 
     Attributes:
         name: Its name as it is written in SQL.
+        verification: A statement that fails where the table is not what it was when it was looked up.
     """
 
     def __init__(self, info: TableInfo, server: ServerTable, dialect: Dialect) -> None:
@@ -63,11 +64,7 @@ class FastTable:
         if any(name.startswith(_OWN_NAMES) for name in names) or self._table.name == "excluded":
             raise NoFastPath("a name of its own means something else in the statements that would be sent")
         self._writers: dict[str, TextColumn] = {}
-
-    @property
-    def verification(self) -> str:
-        """A statement that fails where the table is not what it was when it was looked up."""
-        return verification(self.name, self.server.version)
+        self.verification = verification(self.name, server, self.quote)
 
     def quoted(self, column: str) -> str:
         """A column's name as it is written in SQL."""
