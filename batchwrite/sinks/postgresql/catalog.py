@@ -16,7 +16,7 @@ _VERSION = """
 pg_catalog.hashtextextended(pg_catalog.json_build_array(
   c.oid::pg_catalog.int8, c.relkind, c.relhasrules, c.relrowsecurity, c.relforcerowsecurity, (
     SELECT pg_catalog.json_agg(
-      pg_catalog.json_build_array(a.attname, a.atttypid::pg_catalog.int8, a.attidentity) ORDER BY a.attnum)
+      pg_catalog.json_build_array(a.attname, a.atttypid::pg_catalog.int8, a.atttypmod, a.attidentity) ORDER BY a.attnum)
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)
 )::pg_catalog.text, 0)

@@ -23,7 +23,7 @@ from batchwrite.sinks.postgresql.layout import Group, Layout, lay_out
 from batchwrite.sinks.postgresql.order import is_bulk_first
 from batchwrite.sinks.postgresql.rules import LentPostgresqlRules, PostgresqlRules
 from batchwrite.sinks.postgresql.tables import FastTable, table_name
-from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
+from batchwrite.sinks.postgresql.texts import FoundTooLate, NoFastPath, trusts_adapters
 from batchwrite.sinks.sql import FailedAt, SqlSink, TableChanged
 from batchwrite.suspects import find_suspects
 from batchwrite.write import Kind
@@ -122,7 +122,13 @@ class PostgresqlSink(SqlSink):
         attempt = self._bulk(items, books, may_commit=not self.is_lent) if items else None
         if attempt is None:
             return super().write(items, books)
-        attempt.wait(lambda _attempt: None)
+        try:
+            attempt.wait(lambda _attempt: None)
+        except FlushFailed as error:
+            if not error.is_expected:
+                raise
+            self._statements.note_slow(items[0][0].table, error.fault.message)
+            return super().write(items, books)
         attempt.commit()
         return ()
 
@@ -524,7 +530,7 @@ def _copy(raw: Any, opening: Sequence[bytes], part: Copied) -> Generator[bool, N
             raise FailedAt(part.table) from ItemRefused("COPY cannot serve here", table=part.table.name)
         raise FailedAt(part.table) from error.__cause__
     except NoFastPath as reason:
-        raise FailedAt(part.table) from ItemRefused(str(reason), table=part.table.name)
+        raise FailedAt(part.table) from FoundTooLate(str(reason), table=part.table.name)
     except (GeneratorExit, KeyboardInterrupt):
         raise
     except wire.LinkError:

@@ -26,6 +26,8 @@ from psycopg.pq import Format
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
+from batchwrite.errors import ItemRefused
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 
 class NoFastPath(Exception):
     """Some rows cannot be sent as texts; the reason is the exception's text."""
+
+
+class FoundTooLate(ItemRefused):
+    """Some rows cannot be sent as texts, while others are on their way already: no item is at fault."""
 
 
 def _naive(value: Any) -> str:
@@ -255,6 +261,15 @@ class TextColumn:
         elif (server.kind != "e" and _base(server.type_name) not in suited) or _cuts_off(kind, server):
             self._refusal = f"{declared}, is {server.declared_as} in the database"
 
+    def require(self) -> None:
+        """Make sure that values of the column's type can be written so.
+
+        Raises:
+            NoFastPath: They cannot.
+        """
+        if self._refusal:
+            raise NoFastPath(self._refusal)
+
     def texts(self, values: Sequence[Any], types: frozenset[type], transformer: Transformer) -> Texts:
         """The values as texts, `None` for NULL.
 
@@ -262,8 +277,7 @@ class TextColumn:
             NoFastPath: A value cannot be written so.
             Exception: Whatever a bind processor raises.
         """
-        if self._refusal:
-            raise NoFastPath(self._refusal)
+        self.require()
         if self._only_wraps_bytes:
             self._require_no_texts(types)
         if self._process is not None and not (self._only_wraps_bytes and types <= _BYTES):
