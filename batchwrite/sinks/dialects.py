@@ -34,6 +34,8 @@ class DialectRules:
     """Whether texts are compared with numbers, so that a key may name rows that hold something else."""
     overflows_into_real = False
     """Whether a sum that is too large for a whole number becomes a fraction without a word."""
+    keeps_sqlite_order = False
+    """Whether `sqlite_on_conflict` has a meaning."""
     is_lent = False
     """Whether the transaction is somebody else's, and a chunk a savepoint of it."""
     adds_intervals = False

@@ -140,7 +140,10 @@ class SqlSink(SqlCatalog):
     ) -> None:
         self._rules = rules
         super().__init__(
-            text_is_exact=rules.text_is_exact, folds_texts=rules.folds_texts, constraint_name=rules.constraint_name
+            text_is_exact=rules.text_is_exact,
+            folds_texts=rules.folds_texts,
+            keeps_sqlite_order=rules.keeps_sqlite_order,
+            constraint_name=rules.constraint_name,
         )
         self._engine = engine
         self._owns_engine = owns_engine

@@ -62,7 +62,14 @@ SELECT pg_catalog.json_build_object(
       FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) AS pair (own, other)
       JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = pair.own
       JOIN pg_catalog.pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = pair.other)))
-    FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f')
+    FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'),
+  'partitions', CASE WHEN c.relkind = 'p' THEN (
+    SELECT pg_catalog.json_object_agg(r.relname, (
+      SELECT pg_catalog.json_object_agg(k.conname, (
+        SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)))
+      FROM pg_catalog.pg_constraint k WHERE k.conrelid = r.oid))
+    FROM pg_catalog.pg_partition_tree(c.oid) tree JOIN pg_catalog.pg_class r ON r.oid = tree.relid) END
 )::text
 FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('{name}')
 """
@@ -107,6 +114,8 @@ class ServerTable:
         unique: Sets of columns of its plain unique indexes.
         checks: Its CHECK constraints: the expression and the columns.
         references: Its foreign keys: the table referred to, as it is written in SQL, and pairs of column names.
+        partitions: The columns of each named constraint of each of its partitions, by name; the table itself among
+            them.
     """
 
     version: int
@@ -118,6 +127,7 @@ class ServerTable:
     unique: tuple[frozenset[str], ...]
     checks: tuple[tuple[str, frozenset[str]], ...]
     references: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    partitions: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
 def look_up(connection: Connection, name: str) -> ServerTable | None:
@@ -175,6 +185,10 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
         references=tuple(
             (parent, tuple((own, other) for own, other in pairs)) for parent, pairs in facts["references"] or ()
         ),
+        partitions={
+            name: {constraint: tuple(columns or ()) for constraint, columns in (constraints or {}).items()}
+            for name, constraints in (facts["partitions"] or {}).items()
+        },
     )
 
 

@@ -333,6 +333,15 @@ class PostgresqlSink(SqlSink):
         fault = self._located(fault, group.table.info)
         return replace(fault, at_commit=True) if refusal.is_late else fault
 
+    def _located(self, fault: Fault, table: TableInfo) -> Fault:
+        """As the general way; what a partition refuses is told of its table."""
+        known = self._fast_tables.get(table)
+        constraints = known.server.partitions.get(fault.table or "") if known is not None else None
+        if constraints is not None:
+            columns = ", ".join(constraints.get(fault.constraint or "", ())) or fault.column
+            fault = replace(fault, table=None, column=columns)
+        return super()._located(fault, table)
+
     def _begun(self) -> Connection:
         """A connection in a transaction of SQLAlchemy's, which the server may not know of yet."""
         connection = self._connect()
