@@ -189,7 +189,7 @@ KEYS_OF_MARIADB = {
 
 # ---- how they are counted
 
-DML = re.compile(r"(^|; )\s*(INSERT|UPDATE|DELETE|COPY|WITH)\b")  # COPY goes with what stands before it
+DML = re.compile(r"\s*(INSERT|UPDATE|DELETE|COPY|WITH)\b")
 
 
 class Counter(logging.Handler):
@@ -200,8 +200,7 @@ class Counter(logging.Handler):
         self.count = 0
 
     def note(self, statement, times=1):
-        if DML.search(statement):
-            self.count += times
+        self.count += times * sum(bool(DML.match(each)) for each in statement.split("; "))
 
     def emit(self, record):
         self.note(record.getMessage())

@@ -13,7 +13,6 @@ from batchwrite.errors import BatchWriteError
 from batchwrite.faults import Fault, FaultKind, FlushFailed
 from batchwrite.sinks.postgresql import wire
 from batchwrite.sinks.postgresql.readiness import READ, WRITE, readiness_of
-from batchwrite.sinks.postgresql.texts import FoundTooLate
 from batchwrite.sinks.sql import AlreadyBooked
 
 if TYPE_CHECKING:
@@ -246,7 +245,7 @@ class Attempt:
             if is_lost:
                 doubt = "COMMIT got no answer: the chunk may have been written or not"
                 fault = replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)
-        self._failure = FlushFailed(fault, is_expected=isinstance(error.__cause__, FoundTooLate))
+        self._failure = FlushFailed(fault)
         self._failure.__cause__ = error
         self._end(is_broken=is_lost or self._is_busy())
 

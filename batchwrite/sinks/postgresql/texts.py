@@ -26,8 +26,6 @@ from psycopg.pq import Format
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
-from batchwrite.errors import ItemRefused
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -42,10 +40,6 @@ if TYPE_CHECKING:
 
 class NoFastPath(Exception):
     """Some rows cannot be sent as texts; the reason is the exception's text."""
-
-
-class FoundTooLate(ItemRefused):
-    """Some rows cannot be sent as texts, while others are on their way already: no item is at fault."""
 
 
 def _naive(value: Any) -> str:
