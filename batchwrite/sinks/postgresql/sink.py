@@ -15,7 +15,7 @@ from batchwrite.errors import ItemRefused
 from batchwrite.faults import FaultKind, FlushFailed, reported_fault
 from batchwrite.planner import make_plan
 from batchwrite.sinks.postgresql import wire
-from batchwrite.sinks.postgresql.attempt import Attempt, not_booked
+from batchwrite.sinks.postgresql.attempt import Attempt, FailedAttempt, not_booked
 from batchwrite.sinks.postgresql.bulk import BulkWriter, Copied, Executed
 from batchwrite.sinks.postgresql.catalog import look_up
 from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_of, refusals_of, statements_of
@@ -108,8 +108,8 @@ class PostgresqlSink(SqlSink):
             if self.is_failing:
                 return self._fallback(items, books)
             return self._bulk(items, books, may_commit=may_commit)
-        except FlushFailed:
-            return None  # to be written, and to fail, in its turn
+        except FlushFailed as error:
+            return FailedAttempt(error)
 
     def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> Sequence[tuple[int, Fault]]:
         """Write all items or none, as few statements.
