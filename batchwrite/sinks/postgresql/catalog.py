@@ -15,7 +15,8 @@ _FACTS = """
 SELECT pg_catalog.json_build_object(
   'oid', c.oid::pg_catalog.int8,
   'type', (
-    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace),
+    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace),
   'name', c.oid::pg_catalog.regclass::text,
   'kind', c.relkind,
   'rules', c.relhasrules,
@@ -26,7 +27,7 @@ SELECT pg_catalog.json_build_object(
     SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(
       pg_catalog.format_type(y.oid, -1), y.oid::int8, a.attidentity = 'a', a.attnotnull,
       a.attidentity <> '' OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false), y.typtype,
-      pg_catalog.format_type(a.atttypid, a.atttypmod)))
+      pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::int8))
     FROM pg_catalog.pg_attribute a
     JOIN LATERAL (
       WITH RECURSIVE base AS (
@@ -79,6 +80,7 @@ class ServerColumn:
         is_numbered: Whether it gets a number of its own where a row gives none.
         kind: PostgreSQL's letter for the kind of that type: `b` base, `e` enumeration, …
         declared_as: Its type as it is declared, with a length or precision, or the domain.
+        declared_oid: Number of the type that it is declared as.
     """
 
     type_name: str
@@ -88,6 +90,7 @@ class ServerColumn:
     is_numbered: bool
     kind: str
     declared_as: str
+    declared_oid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +155,7 @@ def verification(name: str, table: ServerTable, quote: Callable[[str], str]) -> 
     found += [
         f"pg_catalog.pg_typeof((NULL::{table.type_name}).{quote(column)})::pg_catalog.oid" for column in table.columns
     ]
-    known = [table.oid, *[column.type_oid for column in table.columns.values()]]
+    known = [table.oid, *[column.declared_oid for column in table.columns.values()]]
     same = [f"{now} OPERATOR(pg_catalog.=) {before}::pg_catalog.oid" for now, before in zip(found, known, strict=True)]
     return f"SELECT 1 OPERATOR(pg_catalog./) ({' AND '.join(same)})::pg_catalog.int4"
 
@@ -175,8 +178,9 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
                 is_numbered=numbered,
                 kind=kind,
                 declared_as=declared_as,
+                declared_oid=declared_oid,
             )
-            for name, (type_name, oid, always, not_null, numbered, kind, declared_as) in (
+            for name, (type_name, oid, always, not_null, numbered, kind, declared_as, declared_oid) in (
                 facts["columns"] or {}
             ).items()
         },

@@ -105,11 +105,23 @@ class FastTable:
             NoFastPath: They cannot be written so.
             Exception: Whatever a bind processor raises.
         """
+        return self._writer(column).texts(values, types, transformer)
+
+    def require_texts(self, columns: Sequence[str]) -> None:
+        """Make sure that columns are of types whose values can be written as texts, before any is.
+
+        Raises:
+            NoFastPath: One is not.
+        """
+        for column in columns:
+            self._writer(column).require()
+
+    def _writer(self, column: str) -> TextColumn:
         writer = self._writers.get(column)
         if writer is None:
             server = self._server_column(column)
             writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, server)
-        return writer.texts(values, types, transformer)
+        return writer
 
     def told_apart(self, column: str) -> frozenset[type]:
         """Types of Python whose values are equal in a column just where they are in Python; perhaps none."""
