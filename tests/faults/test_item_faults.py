@@ -30,6 +30,7 @@ from batchwrite import BatchWriter, Stage
 PROGRAMS = ("42501", "42P01", "42703", "42601", "42704", "0A000", "25006", "25P02", "28000", "3F000", "55000", "XX000")
 
 
+@pytest.mark.drawn(12)
 @pytest.mark.parametrize("code", PROGRAMS)
 @pytest.mark.parametrize("when", ["BEFORE", "CONSTRAINT"])
 @pytest.mark.parametrize("bad", [{}, {"checked": 0}])

@@ -76,6 +76,7 @@ def ways(table):
     return [(insert, 1), (insert, 100), (upsert, 1), (upsert, 100), (update, 1), (update, 100)]
 
 
+@pytest.mark.drawn(16)
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("is_lent", [False, True])

@@ -105,6 +105,7 @@ ADDED = {
 }
 
 
+@pytest.mark.drawn(30)
 @pytest.mark.parametrize(("deltas", "column", "total"), ADDED.values(), ids=ADDED)
 @pytest.mark.parametrize("key", [1, numpy.int64(1)], ids=["int", "int64"])
 @pytest.mark.parametrize("chunk_size", [1, 100])
@@ -168,6 +169,7 @@ def update(row, out):
     out.update(STOCK, {"id": row["id"]}, {name: value for name, value in row.items() if name != "id"})
 
 
+@pytest.mark.drawn(24)
 @pytest.mark.parametrize("value", UNCOMPARABLE.values(), ids=UNCOMPARABLE)
 @pytest.mark.parametrize("write", [upsert, update])
 @pytest.mark.parametrize("column", ["exact", "note"])
@@ -195,6 +197,7 @@ WRITES = {
 }
 
 
+@pytest.mark.drawn(45)
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_an_odd_key_is_its_items_alone_in_a_chunk_of_every_kind(shared_engine, emptied, key, write):
@@ -228,6 +231,7 @@ MISSING = {
 }
 
 
+@pytest.mark.drawn(30)
 @pytest.mark.parametrize("value", MISSING.values(), ids=MISSING)
 @pytest.mark.parametrize(
     "kind", [String(50), Integer(), Numeric(9, 2), DateTime(), LargeBinary(), SmallInteger()], ids=shown
