@@ -1,8 +1,9 @@
 """The plain sequential writer that every promise is compared with: one item, one transaction, one statement a write."""
 
-from sqlalchemy import Engine, Table, and_, delete, insert, literal, select, update
+from sqlalchemy import Engine, Table, and_, delete, insert, inspect, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 
 class Missing(Exception):
@@ -60,10 +61,12 @@ class Recorder:
             else statement.on_conflict_do_nothing(**conflict),
         )
 
-    def update(self, table, key, **values):
+    def update(self, table, key, values=None, **columns):
+        values = {**(values or {}), **columns}
         self.record(table, update(table).where(at(table, key)).values(values), is_key_unhit=lambda rows: rows != 1)
 
-    def increment(self, table, key, **deltas):
+    def increment(self, table, key, deltas=None, **columns):
+        deltas = {**(deltas or {}), **columns}
         condition = and_(at(table, key), *(table.c[name].is_not(None) for name in deltas))
         changes = {name: table.c[name] + delta for name, delta in deltas.items()}
         self.record(table, update(table).where(condition).values(changes), is_key_unhit=lambda rows: rows != 1)
@@ -72,8 +75,21 @@ class Recorder:
         unhit = (lambda rows: False) if missing_ok else (lambda rows: rows != 1)
         self.record(table, delete(table).where(at(table, key)), is_delete=True, is_key_unhit=unhit)
 
+    def add(self, instance):
+        table = inspect(type(instance)).local_table
+        self.record(table, lambda connection: flushed(connection, instance))
+
     def skip(self, reason=""):
         self.is_skipped = True
+
+
+def flushed(connection, instance) -> int:
+    """The row that the ORM makes of an instance."""
+    with Session(connection, join_transaction_mode="create_savepoint") as session:
+        session.add(instance)
+        session.flush()
+        session.commit()
+    return 1
 
 
 def insert_or_change(connection, table, row, key, names):
