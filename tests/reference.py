@@ -1,9 +1,12 @@
 """The plain sequential writer that every promise is compared with: one item, one transaction, one statement a write."""
 
+import numbers
+
 from sqlalchemy import Engine, Table, and_, delete, insert, inspect, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ClauseElement
 
 
 class Missing(Exception):
@@ -66,7 +69,7 @@ class Recorder:
         self.record(table, update(table).where(at(table, key)).values(values), is_key_unhit=lambda rows: rows != 1)
 
     def increment(self, table, key, deltas=None, **columns):
-        deltas = {**(deltas or {}), **columns}
+        deltas = {name: exactly(delta) for name, delta in {**(deltas or {}), **columns}.items()}
         condition = and_(at(table, key), *(table.c[name].is_not(None) for name in deltas))
         changes = {name: table.c[name] + delta for name, delta in deltas.items()}
         self.record(table, update(table).where(condition).values(changes), is_key_unhit=lambda rows: rows != 1)
@@ -107,8 +110,24 @@ def insert_or_change(connection, table, row, key, names):
     return 1
 
 
+def exactly(delta):
+    """A number of another class (one of numpy's, an enum) as the plain one that it is equal to."""
+    kinds = {numbers.Integral: int, numbers.Real: float}
+    plain = next((plain for kind, plain in kinds.items() if isinstance(delta, kind)), None)
+    try:
+        return delta if plain is None or isinstance(delta, bool) else plain(delta)
+    except (TypeError, ValueError, OverflowError):
+        return delta
+
+
 def at(table, key):
-    return and_(*(table.c[name] == value for name, value in key.items()))
+    """A row's key; a value is one of the column's type, whatever its own."""
+    return and_(
+        *(
+            table.c[name] == (value if isinstance(value, ClauseElement) else literal(value, table.c[name].type))
+            for name, value in key.items()
+        )
+    )
 
 
 def in_order(writes):

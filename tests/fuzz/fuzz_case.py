@@ -5,6 +5,7 @@ All parts are pieces of Python or SQL, so that what is printed is what was run.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from odd_values import IMPORTS, sources_of
 
@@ -125,14 +126,21 @@ class FuzzCase:
                 return False
         return True
 
+    @property
+    def schema(self) -> tuple[object, ...]:
+        """What the tables are made of: cases with equal ones can have the same tables."""
+        return self.definitions_of_tables(), tuple(self.ddl()), self.is_as_role
+
     def ddl(self) -> list[str]:
         return [statement for table in self.tables for statement in table.ddl]
 
+    def definitions_of_tables(self) -> str:
+        """Python that makes `metadata` and the tables."""
+        return "\n".join(["metadata, views = MetaData(), MetaData()", *chain(*(table.lines() for table in self.tables))])
+
     def definitions(self) -> str:
         """Python that makes `metadata`, the tables, and `items`, a list of functions and statements."""
-        lines = ["metadata, views = MetaData(), MetaData()"]
-        for table in self.tables:
-            lines += table.lines()
+        lines = [self.definitions_of_tables()]
         for number, item in enumerate(self.items):
             if not isinstance(item, Alteration):
                 lines += ["", f"def item_{number}(out):", *(f"    {write.line()}" for write in item or ())]

@@ -33,6 +33,8 @@ THEMES: dict[str, tuple[tuple[str, ...], int]] = {
 }
 """What a case is drawn for: on which databases, and how often among the others."""
 
+CASES_OF_TABLES = 5
+
 _METHODS = (
     ("insert", "insert", "upsert", "update", "increment", "delete"),
     ("upsert", "upsert", "increment", "update"),
@@ -47,13 +49,30 @@ def themes_of(database: str) -> list[str]:
     return [theme for theme, (databases, weight) in THEMES.items() if database in databases for _ in range(weight)]
 
 
-def draw_case(random: Random, database: str, theme: str | None = None) -> FuzzCase:
-    """A case; by itself a value, which says all that there is to it."""
+def draw_cases(random: Random, database: str, theme: str | None = None) -> Iterator[FuzzCase]:
+    """Some cases with the same tables, which take longer to make than most cases to run."""
     theme = theme or random.choice(themes_of(database))
-    drawn = _CaseDrawer(random, database, theme)
+    tables = draw_tables(random, database, theme)
+    for _ in range(1 if theme == "alter" else CASES_OF_TABLES):
+        yield draw_case(random, database, theme, tables)
+
+
+def draw_tables(random: Random, database: str, theme: str) -> list[DrawnTable]:
+    """A table, or two of which one refers to the other."""
+    tables = [draw_table(random, database, theme, "t0", None)]
+    is_single = theme in {"views", "partitions"} or random.random() < 0.6
+    if not is_single or theme == "session functions":
+        tables.append(draw_table(random, database, theme, "t1", tables[0]))
+        if theme == "session functions" and random.random() < 0.3:
+            _ask_by_default(random, database, tables[1])
+    return tables
+
+
+def draw_case(random: Random, database: str, theme: str, tables: Sequence[DrawnTable]) -> FuzzCase:
+    """A case; by itself a value, which says all that there is to it."""
+    drawn = _CaseDrawer(random, database, theme, tables)
     items = drawn.items()
     manner = drawn.manner(len(items))
-    tables = drawn.tables
     if theme == "alter":
         items = drawn.with_alterations(items, manner.chunk_size)
     return FuzzCase(
@@ -68,27 +87,34 @@ def draw_case(random: Random, database: str, theme: str | None = None) -> FuzzCa
     )
 
 
+_ASKED = {
+    SQLITE: ["func.last_insert_rowid()"],
+    POSTGRESQL: ["func.currval('t0_id_seq')", "func.lastval()"],
+    MARIADB: ["func.last_insert_id()"],
+}
+
+
+def _ask_by_default(random: Random, database: str, child: DrawnTable) -> None:
+    where_to = random.choice(["default", "default", "server_default"])
+    if database == MARIADB:  # which takes no such function there
+        where_to = "default"
+    child.columns["p"] += f", {where_to}={random.choice(_ASKED[database])}"
+
+
 class _CaseDrawer:
-    def __init__(self, random: Random, database: str, theme: str) -> None:
-        self._random, self._database, self._theme = random, database, theme
-        self.tables = list(self._tables())
-        few = theme in {"same keys", "increments", "conflict"}
+    def __init__(self, random: Random, database: str, theme: str, tables: Sequence[DrawnTable]) -> None:
+        self._random, self._database, self._theme, self._tables = random, database, theme, tables
+        few = theme in {"same keys", "increments"}
         self._most_keys = random.choice([1, 2, 3] if few else [4, 12, 40])
         self._methods = random.choice(_METHODS)
         if theme == "increments":
             self._methods = ("increment", "increment", "increment", "update", "upsert")
         if theme == "poison keys":
             self._methods = random.choice([("upsert", "update", "increment", "insert"), ("update", "increment", "delete")])
-        if theme in {"conflict", "exotic", "partitions"}:
+        if theme == "conflict":
+            self._methods = random.choice([("upsert",), ("insert", "upsert"), ("insert", "add", "update"), ("upsert", "absent")])
+        if theme in {"exotic", "partitions"}:
             self._methods = random.choice([("insert",), ("insert", "upsert"), ("insert", "add", "update")])
-
-    def _tables(self) -> Iterator[DrawnTable]:
-        random = self._random
-        first = draw_table(random, self._database, self._theme, "t0", None)
-        yield first
-        is_single = self._theme in {"views", "partitions"} or random.random() < 0.6
-        if not is_single or self._theme == "session functions":
-            yield draw_table(random, self._database, self._theme, "t1", first)
 
     # ---- rows
 
@@ -96,7 +122,7 @@ class _CaseDrawer:
         """Rows that are there before."""
         if self._random.random() < 0.2:
             return
-        for table in self.tables:
+        for table in self._tables:
             if not table.is_view and not table.generates_key:
                 for number in range(1, min(self._most_keys, 4) + 1):
                     yield table.name, {**self._row(table, full=True), "id": key_of(table.kinds["id"], number), "n": "1"}
@@ -114,7 +140,7 @@ class _CaseDrawer:
         return row
 
     def _parent_key(self, kind: Kind) -> str:
-        return "None" if self.tables[0].generates_key else key_of(kind, self._random.randint(1, self._most_keys))
+        return "None" if self._tables[0].generates_key else key_of(kind, self._random.randint(1, self._most_keys))
 
     def _value(self, table: DrawnTable, column: str, kind: Kind) -> str:
         if column == "n":
@@ -136,7 +162,7 @@ class _CaseDrawer:
         items: list[tuple[FuzzWrite, ...]] = []
         for _ in range(random.choice([2, 3, 4, 6, 8, 12, 16])):
             count = random.choice([1, 1, 1, 1, 2, 3])
-            items.append(tuple(self._write(random.choice(self.tables)) for _ in range(count)))
+            items.append(tuple(self._write(random.choice(self._tables)) for _ in range(count)))
         for position in self._troubled(len(items)):
             writes = list(items[position])
             place = random.randrange(len(writes))
@@ -176,7 +202,7 @@ class _CaseDrawer:
 
     def _poisoned(self, write: FuzzWrite) -> FuzzWrite:
         """The same write with one value that is not what it seems."""
-        table = next(table for table in self.tables if table.name == write.table)
+        table = next(table for table in self._tables if table.name == write.table)
         key_first = self._theme == "poison keys" and self._random.random() < 0.8
         keys, values = dict(write.key), dict(write.values)
         if keys and (key_first or not values or self._random.random() < 0.2):
@@ -205,17 +231,8 @@ class _CaseDrawer:
     def _items_of_session_functions(self) -> Iterator[FuzzItem]:
         """Orders and their lines, which ask the session for the key that their order has got."""
         random, database = self._random, self._database
-        asked = {
-            SQLITE: ["func.last_insert_rowid()"],
-            POSTGRESQL: ["func.currval('t0_id_seq')", "func.lastval()"],
-            MARIADB: ["func.last_insert_id()"],
-        }[database]
-        function = random.choice(asked)
-        parent, child = self.tables
-        if random.random() < 0.3:  # as a default
-            child.columns["p"] += f", default={function}" if random.random() < 0.7 else f", server_default={function}"
-            if "server_default" in child.columns["p"] and database == MARIADB:
-                child.columns["p"] = child.columns["p"].replace("server_default", "default")
+        function = random.choice(_ASKED[database])
+        parent, child = self._tables
         is_default = "default=" in child.columns["p"]
         for _ in range(random.randint(2, 6)):
             order = FuzzWrite(method="insert", table="t0", values=self._row(parent, full=True))
@@ -228,7 +245,7 @@ class _CaseDrawer:
 
     def with_alterations(self, items: list[FuzzItem], chunk_size: int) -> list[FuzzItem]:
         """The items, with something that somebody else does to a table between two chunks."""
-        table = self._random.choice(self.tables)
+        table = self._random.choice(self._tables)
         found = list(_alterations(self._database, table))
         places = range(chunk_size, len(items), chunk_size)
         if not found or not places:
@@ -246,12 +263,15 @@ class _CaseDrawer:
     def manner(self, count: int) -> Manner:
         random = self._random
         sizes = [1, 2, 3, 5, count, count, count + 1]
+        ways = ["stream", "stream", "stream", "run", "general"]
+        if not any("DEFERRED" in source for table in self._tables for source in table.columns.values()):
+            ways.append("in_session")  # where such constraints wait for the caller's own COMMIT
         if self._theme == "alter":
             return Manner(chunk_size=random.choice([1, 2, max(1, count // 2)]), way=random.choice(["stream", "general"]))
         if self._theme == "session functions":
             sizes = [2, 3, count]
         return Manner(
-            way=random.choice(["stream", "stream", "stream", "run", "in_session", "general"]),
+            way=random.choice(ways),
             chunk_size=random.choice(sizes),
             workers=random.choice([0, 1, 1, 3]),
             has_ledger=random.random() < 0.15,
@@ -314,4 +334,3 @@ def _alterations(database: str, table: DrawnTable) -> Iterator[str]:
         yield f"{alter} RENAME TO {table.name}_old; CREATE TABLE {table.name} (LIKE {table.name}_old INCLUDING ALL)"
 
 
-__all__ = ["THEMES", "draw_case", "key_of", "themes_of"]

@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 from fuzz_case import FuzzCase, script
 from fuzz_compare import Comparer, Finding, InvalidCase, set_up_of
-from fuzz_draw import draw_case
+from fuzz_draw import draw_cases
 from fuzz_shrink import shrunk
 from sqlalchemy import Engine
 
@@ -63,11 +63,12 @@ def fuzz(
 ) -> Figures:
     """Draw and compare cases for some seconds, or until there are `most` findings of different kinds."""
     comparer, random, begun = Comparer(engine), Random(seed), time.monotonic()
+    cases = _without_end(random, engine.dialect.name, theme)
     figures = Figures(database=engine.dialect.name, seed=seed)
     seen: set[str] = set()
     try:
         while time.monotonic() - begun < seconds and len(figures.findings) < most:
-            case = draw_case(random, engine.dialect.name, theme)
+            case = next(cases)
             finding = _compared(comparer, case, figures)
             if finding is None:
                 continue
@@ -82,6 +83,11 @@ def fuzz(
         comparer.close()
         figures.seconds = time.monotonic() - begun
     return figures
+
+
+def _without_end(random: Random, database: str, theme: str | None) -> Iterator[FuzzCase]:
+    while True:
+        yield from draw_cases(random, database, theme)
 
 
 def _compared(comparer: Comparer, case: FuzzCase, figures: Figures) -> Finding | None:

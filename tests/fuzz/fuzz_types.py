@@ -114,7 +114,6 @@ KINDS = (
     Kind(source="mysql.BIT(8)", good=("b'\\x01'",), near=("300", "'zq9'"), databases=MY),
     Kind(source="mysql.SET('a', 'b')", good=("{'a'}", "'a'"), near=("'zq9'", "{'z'}"), databases=MY),
     Kind(source="mysql.DATETIME(fsp=6)", good=_MOMENTS, near=("datetime(2024, 1, 1, 1, 1, 1, 123456)", "'x'"), databases=MY),
-    Kind(source="mysql.TIMESTAMP(fsp=3)", good=("datetime(2024, 1, 1)",), near=("datetime(1900, 1, 1)",), databases=MY),
     Kind(source="mysql.FLOAT", good=("0.5", "0.25"), near=("1e39",), databases=MY),
     Kind(source="VARBINARY(5)", good=("b'a'",), near=("b'too long'", "'a'"), databases=MY),
     Kind(source="CHAR(5)", good=("'a'", "'b '"), near=("'too long'", "'A'"), databases=(POSTGRESQL, MARIADB)),
@@ -175,7 +174,6 @@ SETTINGS = {
     )
     + (
         "SET SESSION time_zone = '+05:30'",
-        "SET SESSION explicit_defaults_for_timestamp = 0",
         "SET SESSION tx_isolation = 'SERIALIZABLE'",
         "SET SESSION innodb_lock_wait_timeout = 3",
         "SET SESSION collation_connection = 'utf8mb4_bin'",
