@@ -285,4 +285,4 @@ def _partition(random: Random, database: str, table: DrawnTable) -> None:
     return None
 
 
-__all__ = ["BAD_N", "LITE", "ROLE", "DrawnTable", "draw_table", "kinds_for"]
+
