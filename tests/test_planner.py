@@ -13,6 +13,7 @@ from plans import CHILD, OTHER, PARENT, SELF, Expression, delete, increment, inf
 
 from batchwrite.plan import in_order, sorted_by_key
 from batchwrite.planner import make_plan, plan_write_by_write
+from batchwrite.table import Dependence
 from batchwrite.write import Kind, Write
 
 
@@ -305,7 +306,7 @@ def test_an_update_of_a_reference_is_probed_for():
 
 
 def test_a_reference_that_is_computed_is_refused():
-    loose = replace(CHILD, reads_rows=lambda value: False)
+    loose = replace(CHILD, dependence_of=lambda value: Dependence.NOTHING)
     plan = plan_of(insert(loose, id=1, p=Expression()), insert(PARENT, id=1))
     assert "not known beforehand" in plan.refusal
 
@@ -315,7 +316,7 @@ def test_a_reference_that_is_generated_is_refused():
 
 
 def test_a_reference_that_is_computed_after_all_parents_is_fine():
-    loose = replace(CHILD, reads_rows=lambda value: False)
+    loose = replace(CHILD, dependence_of=lambda value: Dependence.NOTHING)
     assert plan_of(insert(PARENT, id=1), insert(loose, id=1, p=Expression())).refusal is None
 
 

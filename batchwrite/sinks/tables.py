@@ -8,12 +8,10 @@ import sqlalchemy
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.orm import MANYTOONE
 from sqlalchemy.schema import ColumnCollectionConstraint, ForeignKeyConstraint, Table
-from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ClauseElement, ColumnClause, TextClause
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import FromClause, SelectBase
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 
 from batchwrite.errors import ItemRefused
+from batchwrite.sinks.expressions import dependence_of, has_dependent_default, is_expression
 from batchwrite.table import ForeignKeyInfo, TableInfo, Target
 
 if TYPE_CHECKING:
@@ -45,24 +43,6 @@ _COMPACT = (
     sqlalchemy.Uuid,
     sqlalchemy.Enum,
 )
-
-
-def is_expression(value: Any) -> bool:
-    """Whether a value is an SQL expression (or an ORM attribute that stands for one) and not data."""
-    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
-
-
-def reads_rows(value: Any) -> bool:
-    """Whether a value is an SQL expression that refers to columns or tables, or is text that might.
-
-    `func.now()` is not; a function of the database's own that reads tables cannot be told from it.
-    """
-    if not isinstance(value, ClauseElement):
-        return hasattr(value, "__clause_element__")
-    return any(
-        isinstance(part, (TextClause, ColumnClause, FromClause, SelectBase)) and not isinstance(part, FunctionElement)
-        for part in visitors.iterate(value)
-    )
 
 
 class SqlCatalog:
@@ -230,7 +210,9 @@ def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constra
         exact={c.key: c.type.python_type for c in table.columns if _is_exact(c.type, text_is_exact=text_is_exact)},
         foldable=frozenset(c.key for c in table.columns if folds_texts and isinstance(c.type, sqlalchemy.String)),
         touched=frozenset(c.key for c in table.columns if c.onupdate is not None),
-        counting=frozenset(c.key for c in table.columns if reads_rows(getattr(c.onupdate, "arg", None))),
+        counting=frozenset(c.key for c in table.columns if dependence_of(getattr(c.onupdate, "arg", None))),
+        dependent=frozenset(c.key for c in table.columns if has_dependent_default(c)),
+        converting=frozenset(c.key for c in table.columns if _converts(c.type)),
         integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),
         texts=frozenset(
             c.key for c in table.columns if isinstance(c.type, (sqlalchemy.String, sqlalchemy.LargeBinary))
@@ -240,7 +222,7 @@ def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constra
         depth=_depth(table, {}),
         family=min(other.fullname for other in _family(table)),
         is_expression=is_expression,
-        reads_rows=reads_rows,
+        dependence_of=dependence_of,
     )
 
 
@@ -286,12 +268,22 @@ def _constraints(table: Table, constraint_name: ConstraintName) -> dict[str, tup
     return named
 
 
+def _converts(kind: Any) -> bool:
+    """Whether a type turns values into others by code of its user's, or as its user has told it to."""
+    if isinstance(kind, (TypeDecorator, UserDefinedType)) or getattr(kind, "_variant_mapping", None):
+        return True
+    is_formatted = getattr(kind, "_storage_format", None) != getattr(type(kind), "_storage_format", None)
+    return is_formatted or not type(kind).__module__.startswith("sqlalchemy.")
+
+
 def _is_exact(kind: Any, *, text_is_exact: bool) -> bool:
     """Whether two values of a type's own class are the same in the database exactly where they are equal in Python.
 
     Numbers with a scale are rounded, CHAR is padded, a text may spell one UUID in several ways, a collation or a type
     of the user's own may do anything.
     """
+    if _converts(kind) or isinstance(kind, sqlalchemy.Enum):
+        return False
     if isinstance(kind, sqlalchemy.Uuid):
         return bool(kind.as_uuid)
     if isinstance(kind, (sqlalchemy.Integer, sqlalchemy.Date, sqlalchemy.Boolean)):

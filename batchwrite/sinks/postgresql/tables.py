@@ -164,7 +164,7 @@ class FastTable:
             yield column.key, self._sql_of(column.onupdate)
 
     def _sql_of(self, default: Any) -> str:
-        if not default.is_clause_element or self.info.reads_rows(default.arg):
+        if not default.is_clause_element or self.info.dependence_of(default.arg):
             raise NoFastPath("it has defaults that only SQLAlchemy can work out")
         text = str(default.arg.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True}))
         if "%" in text:
