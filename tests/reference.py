@@ -1,6 +1,8 @@
 """The plain sequential writer that every promise is compared with: one item, one transaction, one statement a write."""
 
 import numbers
+import operator
+from decimal import Decimal
 
 from sqlalchemy import Engine, Table, and_, delete, insert, inspect, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -51,6 +53,7 @@ class Recorder:
     def upsert(self, table, row, *, key=None, set=None):  # noqa: A002 - as the collector has it
         key = key or [column.name for column in table.primary_key]
         names = [name for name in row if name not in key] if set is None else set
+        row = {name: exactly(value) if name in key else value for name, value in row.items()}
         if self.insert_with_conflict is None:
             self.record(table, lambda connection: insert_or_change(connection, table, row, key, names))
             return
@@ -87,11 +90,11 @@ class Recorder:
 
 
 def flushed(connection, instance) -> int:
-    """The row that the ORM makes of an instance."""
-    with Session(connection, join_transaction_mode="create_savepoint") as session:
-        session.add(instance)
-        session.flush()
-        session.commit()
+    """The row that the ORM makes of an instance; the session is given up, not closed: that would undo the transaction."""
+    session = Session(connection, join_transaction_mode="rollback_only")
+    session.add(instance)
+    session.flush()
+    session.expunge_all()
     return 1
 
 
@@ -110,21 +113,25 @@ def insert_or_change(connection, table, row, key, names):
     return 1
 
 
-def exactly(delta):
-    """A number of another class (one of numpy's, an enum) as the plain one that it is equal to."""
-    kinds = {numbers.Integral: int, numbers.Real: float}
-    plain = next((plain for kind, plain in kinds.items() if isinstance(delta, kind)), None)
+def exactly(value):
+    """A number of another class (one of numpy's, an enum) as the plain one that it is equal to; all else as it is."""
+    if type(value) in {bool, int, float, Decimal}:
+        return value
     try:
-        return delta if plain is None or isinstance(delta, bool) else plain(delta)
+        if isinstance(value, numbers.Integral):
+            return int(operator.index(value))
+        if isinstance(value, numbers.Real):
+            return float(value)
     except (TypeError, ValueError, OverflowError):
-        return delta
+        pass
+    return value
 
 
 def at(table, key):
-    """A row's key; a value is one of the column's type, whatever its own."""
+    """What finds a row: its key, whose values are of the columns' types, whatever their own."""
     return and_(
         *(
-            table.c[name] == (value if isinstance(value, ClauseElement) else literal(value, table.c[name].type))
+            table.c[name] == (value if isinstance(value, ClauseElement) else literal(exactly(value), table.c[name].type))
             for name, value in key.items()
         )
     )

@@ -212,7 +212,7 @@ class Comparer:
     @contextmanager
     def _tables(self, case: FuzzCase, *, is_reference: bool = False) -> Iterator[tuple[dict[str, Any], Engine]]:
         """The tables with what is planted, the items, and an engine whose sessions are set up as the case says."""
-        namespace = {**NAMESPACE, "MAPPED": {}, "sa": sa}
+        namespace = {**NAMESPACE, "MAPPED": {}, "sa": sa, "__name__": "case"}
         try:
             exec(compile(MADE + case.definitions(), "<case>", "exec"), namespace)  # noqa: S102 - our own text
         except Exception as error:  # what is left after shrinking need not be a table any more

@@ -106,13 +106,16 @@ class _CaseDrawer:
         self._random, self._database, self._theme, self._tables = random, database, theme, tables
         few = theme in {"same keys", "increments"}
         self._most_keys = random.choice([1, 2, 3] if few else [4, 12, 40])
+        self._is_planted = random.random() < 0.8
+        # New rows mostly get keys of their own, in any order: a chunk that always falls back shows nothing.
+        self._fresh = random.sample(range(5, 64), 48) if not few and random.random() < 0.7 else []
         self._methods = random.choice(_METHODS)
         if theme == "increments":
             self._methods = ("increment", "increment", "increment", "update", "upsert")
         if theme == "poison keys":
             self._methods = random.choice([("upsert", "update", "increment", "insert"), ("update", "increment", "delete")])
         if theme == "conflict":
-            self._methods = random.choice([("upsert",), ("insert", "upsert"), ("insert", "add", "update"), ("upsert", "absent")])
+            self._methods = random.choice([("insert",), ("insert",), ("insert", "upsert"), ("insert", "update")])
         if theme in {"exotic", "partitions"}:
             self._methods = random.choice([("insert",), ("insert", "upsert"), ("insert", "add", "update")])
 
@@ -120,15 +123,15 @@ class _CaseDrawer:
 
     def planted(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Rows that are there before."""
-        if self._random.random() < 0.2:
+        if not self._is_planted:
             return
         for table in self._tables:
             if not table.is_view and not table.generates_key:
                 for number in range(1, min(self._most_keys, 4) + 1):
                     yield table.name, {**self._row(table, full=True), "id": key_of(table.kinds["id"], number), "n": "1"}
 
-    def _row(self, table: DrawnTable, *, full: bool = False) -> dict[str, str]:
-        row = {} if table.generates_key else self._key(table)
+    def _row(self, table: DrawnTable, *, full: bool = False, is_new: bool = False) -> dict[str, str]:
+        row = {} if table.generates_key else self._key(table, is_new=is_new)
         for column, kind in table.kinds.items():
             if column in row or column == "g" or (column == "id"):
                 continue
@@ -140,15 +143,19 @@ class _CaseDrawer:
         return row
 
     def _parent_key(self, kind: Kind) -> str:
-        return "None" if self._tables[0].generates_key else key_of(kind, self._random.randint(1, self._most_keys))
+        most = min(4, self._most_keys) if self._is_planted and self._random.random() < 0.9 else self._most_keys
+        return "None" if self._tables[0].generates_key else key_of(kind, self._random.randint(1, most))
 
     def _value(self, table: DrawnTable, column: str, kind: Kind) -> str:
         if column == "n":
             return self._random.choice(["1", "2", "3", "4"])
+        if column == "u" and self._theme in {"conflict", "uniques"}:
+            return self._random.choice(kind.good[:2])
         return self._random.choice([*kind.good, *kind.good, "None"] if column in {"u", "a"} else kind.good)
 
-    def _key(self, table: DrawnTable) -> dict[str, str]:
-        key = {"id": key_of(table.kinds["id"], self._random.randint(1, self._most_keys))}
+    def _key(self, table: DrawnTable, *, is_new: bool = False) -> dict[str, str]:
+        number = self._fresh.pop() if is_new and self._fresh else self._random.randint(1, self._most_keys)
+        key = {"id": key_of(table.kinds["id"], number)}
         if "n" in table.key:
             key["n"] = self._random.choice(["1", "2", "3"])
         return key
@@ -173,7 +180,7 @@ class _CaseDrawer:
     def _troubled(self, count: int) -> list[int]:
         """Which items are in trouble: mostly few, for a chunk in which most fail never gets to show its bulk path."""
         shares = [0.6, 1.0] if self._theme in {"same keys", "increments"} else [0, 0.3, 1.0]
-        most = self._random.choice([1, 1, 1, 2, 2, int(count * self._random.choice(shares))])
+        most = self._random.choice([0, 0 if self._theme == "conflict" else 1, 1, 1, 2, 2, int(count * self._random.choice(shares))])
         return self._random.sample(range(count), min(most, count))
 
     def _write(self, table: DrawnTable) -> FuzzWrite:
@@ -182,9 +189,9 @@ class _CaseDrawer:
         if table.is_view or (table.generates_key and method not in {"insert", "add"}):
             method = "insert"
         if method in {"insert", "add"}:
-            return FuzzWrite(method=method, table=name, values=self._row(table))
+            return FuzzWrite(method=method, table=name, values=self._row(table, is_new=True))
         if method in {"upsert", "absent"}:
-            row = self._row(table)
+            row = self._row(table, is_new=random.random() < 0.5)
             options = {"set": "()"} if method == "absent" else {}
             if method == "upsert" and random.random() < 0.3:
                 others = [column for column in row if column not in table.key]

@@ -123,7 +123,6 @@ SETTINGS = {
     SQLITE: (
         "PRAGMA recursive_triggers = ON",
         "PRAGMA ignore_check_constraints = ON",
-        "PRAGMA defer_foreign_keys = ON",
         "PRAGMA foreign_keys = OFF",
         "PRAGMA reverse_unordered_selects = ON",
         "PRAGMA encoding = 'UTF-16'",
