@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,6 +122,11 @@ class Comparer:
         """
         if not case.alters_between_chunks:
             raise InvalidCase("it alters a table in the middle of a chunk")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of SQLAlchemy's, numpy's and pandas'; as errors they would be exceptions
+            return self._compared(case)
+
+    def _compared(self, case: FuzzCase) -> Verdict:
         expected = self._by_reference(case)
         with self._tables(case) as (namespace, engine):
             ran = self._by_library(case, namespace, engine)

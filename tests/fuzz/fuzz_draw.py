@@ -189,7 +189,8 @@ class _CaseDrawer:
         if table.is_view or (table.generates_key and method not in {"insert", "add"}):
             method = "insert"
         if method in {"insert", "add"}:
-            return FuzzWrite(method=method, table=name, values=self._row(table, is_new=True))
+            # The ORM gives NULL for what is not set, of some types even a value: all of it is set.
+            return FuzzWrite(method=method, table=name, values=self._row(table, is_new=True, full=method == "add"))
         if method in {"upsert", "absent"}:
             row = self._row(table, is_new=random.random() < 0.5)
             options = {"set": "()"} if method == "absent" else {}

@@ -76,7 +76,7 @@ def fuzz(
                 figures.repeated[finding.signature] += 1
                 continue
             seen.add(finding.signature)
-            case, finding = _shrunk(comparer, case, finding, shrink_seconds)
+            case, finding = shrunk_finding(comparer, case, finding, seconds=shrink_seconds)
             figures.findings.append((case, finding))
             tell(report(case, finding))
     finally:
@@ -106,7 +106,7 @@ def _compared(comparer: Comparer, case: FuzzCase, figures: Figures) -> Finding |
     return verdict.finding
 
 
-def _shrunk(comparer: Comparer, case: FuzzCase, finding: Finding, seconds: float) -> tuple[FuzzCase, Finding]:
+def shrunk_finding(comparer: Comparer, case: FuzzCase, finding: Finding, *, seconds: float) -> tuple[FuzzCase, Finding]:
     """The case made smaller, with what it shows then."""
     last = finding
 

@@ -128,7 +128,7 @@ SETTINGS = {
         "PRAGMA encoding = 'UTF-16'",
     ),
     POSTGRESQL: (
-        "SET array_nulls = off",
+        *["SET array_nulls = off"] * 4,  # what it harms are NULLs, of which there are not many
         "SET \"IntervalStyle\" = 'sql_standard'",
         "SET \"IntervalStyle\" = 'iso_8601'",
         "SET \"DateStyle\" = 'German, DMY'",
@@ -138,18 +138,9 @@ SETTINGS = {
         "SET standard_conforming_strings = off",
         "SET timezone = 'America/New_York'",
         "SET timezone = 'Asia/Kolkata'",
-        "SET xmloption = 'document'",
         "SET default_transaction_isolation = 'repeatable read'",
-        "SET transform_null_equals = on",
         "SET search_path = pg_catalog, public",
-        "SET quote_all_identifiers = on",
-        "SET lc_monetary = 'C'",
-        "SET plan_cache_mode = 'force_generic_plan'",
-        "SET enable_seqscan = off",
         "SET client_encoding = 'LATIN1'",
-        "SET session_replication_role = 'origin'",
-        "SET check_function_bodies = off",
-        "SET row_security = on",
         "SET backslash_quote = on",
     ),
     MARIADB: tuple(
