@@ -191,7 +191,7 @@ class Landing:
                 return self._report(flight, refused.faults.items())
         except FlushFailed as error:
             self._abandon_attempts()
-            if error.fault.kind is not FaultKind.ITEM:
+            if not error.fault.may_be_an_items:
                 raise
             if self._finds_duplicates(flight):
                 return self._written(flight)
@@ -254,7 +254,7 @@ class Landing:
         try:
             pending.wait(self._free)
         except FlushFailed as error:
-            if flight.is_behind and error.fault.kind is FaultKind.ITEM:
+            if flight.is_behind and error.fault.may_be_an_items:
                 return False
             raise
         if flight.is_behind and pending.refused:

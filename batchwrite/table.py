@@ -59,6 +59,7 @@ class TableInfo:
         touched: Its columns that get a value of their own whenever a row changes.
         counting: Those of them whose value depends on the row, so that each change counts.
         integers: Its columns of whole numbers.
+        numbers: Its columns of numbers, the whole ones included.
         texts: Its columns of texts or byte strings.
         compact: Its columns whose values take little memory, whatever they are: numbers, dates, truth values.
         not_addable: Its columns to which nothing can be added (texts, booleans, JSON, …).
@@ -90,6 +91,7 @@ class TableInfo:
     touched: frozenset[str] = frozenset()
     counting: frozenset[str] = frozenset()
     integers: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     compact: frozenset[str] = frozenset()
     not_addable: frozenset[str] = frozenset()

@@ -122,6 +122,10 @@ class DialectRules:
         """Undo the transaction, also where a COMMIT has just failed."""
         connection.rollback()
 
+    def has_undone_all(self, connection: Connection) -> bool:  # noqa: ARG002 - likewise
+        """Whether the database has undone the whole transaction by itself, where a statement has failed."""
+        return False
+
     def insert(self, table: Table) -> Any:  # noqa: ARG002 - for those that override it
         """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`; nothing where there is none."""
         return None

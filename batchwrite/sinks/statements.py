@@ -137,6 +137,39 @@ class Statements:
                 query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table.handle).where(_is_in(columns, some))
                 connection.execute(query.order_by(*columns).with_for_update(key_share=True)).all()
 
+    def without_rows(self, write: Write) -> Any:
+        """The statement that carries out a write, but that it writes nothing, and holds no value of the write's.
+
+        Where it fails, so does the statement with any row: a table or a column that is missing, a right.
+        """
+        table: Table = write.table.handle
+        if write.kind is Kind.INSERT or write.kind is Kind.UPSERT:
+            return self._insert_without_rows(write)
+        nothing = sqlalchemy.and_(*(table.columns[name].is_(None) for name in write.key_columns), sqlalchemy.false())
+        if write.kind is Kind.DELETE:
+            return sqlalchemy.delete(table).where(nothing)
+        # What changes by itself is given a value, too, so that nobody's function is called.
+        touched = [name for name in write.table.touched if name not in write.values]
+        names = [*write.values, *touched]
+        changes = {name: table.columns[name] if write.kind is Kind.INCREMENT else sqlalchemy.null() for name in names}
+        return sqlalchemy.update(table).where(nothing).values(changes)
+
+    def _insert_without_rows(self, write: Write) -> Any:
+        table: Table = write.table.handle
+        names = list(write.values) or [next(iter(table.columns)).key]
+        rows = sqlalchemy.select(*[sqlalchemy.null() for _ in names]).where(sqlalchemy.false())
+        insert: Any = self._rules.insert(table) if write.kind is Kind.UPSERT else None
+        if insert is None:
+            insert = sqlalchemy.insert(table)
+        statement = insert.from_select(names, rows, include_defaults=False)
+        if not hasattr(statement, "on_conflict_do_update"):
+            return statement
+        key = [table.columns[name] for name in write.key_columns]
+        changes = {table.columns[name]: statement.excluded[name] for name in write.set_columns}
+        if not changes:
+            return statement.on_conflict_do_nothing(index_elements=key)
+        return statement.on_conflict_do_update(index_elements=key, set_=changes)
+
     # ---- inserts
 
     def _insert(self, connection: Connection, block: Block) -> None:

@@ -31,6 +31,8 @@ _NOT_ADDABLE = (
     sqlalchemy.ARRAY,
 )
 
+_NUMBERS = (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float)
+
 _COMPACT = (
     sqlalchemy.Integer,
     sqlalchemy.Numeric,
@@ -214,6 +216,7 @@ def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constra
         dependent=frozenset(c.key for c in table.columns if has_dependent_default(c)),
         converting=frozenset(c.key for c in table.columns if _converts(c.type)),
         integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),
+        numbers=frozenset(c.key for c in table.columns if isinstance(c.type, _NUMBERS)),
         texts=frozenset(
             c.key for c in table.columns if isinstance(c.type, (sqlalchemy.String, sqlalchemy.LargeBinary))
         ),

@@ -26,6 +26,21 @@ from sqlalchemy import (
 
 from batchwrite import BatchWriter, Stage
 
+# Codes that say that the program is wrong, and that data can cause: by a trigger, a CHECK, a cast that looks a name up.
+PROGRAMS = ("42501", "42P01", "42703", "42601", "42704", "0A000", "25006", "25P02", "28000", "3F000", "55000", "XX000")
+
+
+@pytest.mark.parametrize("code", PROGRAMS)
+@pytest.mark.parametrize("when", ["BEFORE", "CONSTRAINT"])
+@pytest.mark.parametrize("bad", [{}, {"checked": 0}])
+def test_what_holds_for_one_item_only_is_its_fault_whatever_the_code(postgres, code, when, bad):
+    raise_by_trigger(postgres, code, when=when)
+    result = BatchWriter(postgres).run([{"id": 1} | bad, {"id": 2, "small": 7}, {"id": 3}], insert_thing)
+    assert result.abort is None
+    assert [failure.sqlstate for failure in result.failures if failure.index == 1] == [code]
+    assert (result.written, result.failed) == (2 - bool(bad), 1 + bool(bad))
+    assert "planted" not in "".join(failure.message for failure in result.failures)
+
 
 @pytest.mark.parametrize(
     ("bad", "codes", "column"),

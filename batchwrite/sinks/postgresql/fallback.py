@@ -181,14 +181,18 @@ def _declarations(number: int, group: Group) -> Iterator[str]:
 
 
 def _is_not_an_item_fault() -> str:
-    """The condition under which an error is none of the items': from the tables in `faults`."""
+    """The condition under which an error is none of the items': from the tables in `codes`.
+
+    What looks fatal is an item's here: the block comes behind the same statements without rows, which have not failed.
+    """
 
     def listed(codes: Sequence[str]) -> str:
         return ", ".join(f"'{code}'" for code in codes)
 
     own = [code for code, means in SQLSTATES.items() if means.kind is FaultKind.ITEM]
     others = [code for code, means in SQLSTATES.items() if means.kind is not FaultKind.ITEM]
-    classes = [code for code, means in SQLSTATE_CLASSES.items() if means.kind is not FaultKind.ITEM]
+    may_be_items = {FaultKind.ITEM, FaultKind.FATAL}
+    classes = [code for code, means in SQLSTATE_CLASSES.items() if means.kind not in may_be_items]
     return (
         f"bw_state NOT IN ({listed(own)}) AND "
         f"(bw_state IN ({listed(others)}) OR pg_catalog.left(bw_state, 2) IN ({listed(classes)}))"

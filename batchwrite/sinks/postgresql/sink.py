@@ -135,7 +135,7 @@ class PostgresqlSink(SqlSink):
                 return
             attempt.wait(lambda _attempt: None)
         except FlushFailed as error:
-            if error.fault.kind is not FaultKind.ITEM:
+            if not error.fault.may_be_an_items:
                 raise
             # The block itself was refused, by nothing that it could blame on an item.
             self._fast_tables.clear()  # they may have changed
@@ -217,6 +217,7 @@ class PostgresqlSink(SqlSink):
             left = [writes for position, writes in enumerate(items) if position not in layout.refused]
             locks = list(bulk.locks(left))
             suspects = self._suspects(items, layout)
+            proofs = [self._without_rows(connection, group.writes[0]) for group in layout.groups]
             plan = FallbackPlan(
                 groups=layout.groups,
                 count=len(items),
@@ -236,7 +237,7 @@ class PostgresqlSink(SqlSink):
             raise
         return Attempt(
             connection,
-            self._fallback_talk(connection, locks, plan, layout),
+            self._fallback_talk(connection, proofs, locks, plan, layout),
             self._classified,
             self._give_back,
             self._rules,
@@ -250,28 +251,44 @@ class PostgresqlSink(SqlSink):
             found |= group.suspects
         return found
 
+    def _without_rows(self, connection: Connection, write: Write) -> bytes:
+        """The statement for a write, without rows: where it fails, no item is at fault."""
+        raw: Any = connection.connection.driver_connection
+        statement = self._statements.without_rows(write)
+        text = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+        return text.replace("%%", "%").encode(raw.info.encoding)
+
     def _fallback_talk(
-        self, connection: Connection, locks: Sequence[Executed], plan: FallbackPlan, layout: Layout
+        self,
+        connection: Connection,
+        proofs: Sequence[bytes],
+        locks: Sequence[Executed],
+        plan: FallbackPlan,
+        layout: Layout,
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         raw: Any = connection.connection.driver_connection
         opening = self._opening(raw)
         statements = [
-            *map(wire.Statement, opening),
+            *map(wire.Statement, [*opening, *proofs]),
             *[lock.statement for lock in locks],
             *(statements_of(plan, raw.info.encoding) if plan.groups else []),
         ]
-        refused = {position: self._classified(error, connection) for position, error in layout.refused.items()}
+        refused = {position: self._classified(error, connection).as_items for position, error in layout.refused.items()}
         try:
             results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding)
         except wire.StatementFailed as error:
             cause = _cause_of(error)
+            if error.number in range(len(opening), len(opening) + len(proofs)):
+                fault = self._classified(cause, connection, has_rows=False)
+                if fault.kind is FaultKind.FATAL:
+                    raise FlushFailed(replace(fault, is_unproven=False)) from cause
             if self._classified(cause, connection).kind is FaultKind.FATAL:
                 # A right to use PL/pgSQL that is missing, say: whether the items fail for it the general way will tell.
                 raise ItemRefused(f"the server refuses the block ({type(cause).__name__})") from cause
             raise cause from None
         if plan.groups:
             for refusal in refusals_of(bytes(wire.first_value(results[-1])).decode(raw.info.encoding)):
-                fault = self._fault_of(refusal, layout.groups[refusal.group])
+                fault = self._fault_of(refusal, layout.groups[refusal.group]).as_items  # it works without rows
                 if fault.kind is not FaultKind.ITEM:  # by the user's word
                     raise FlushFailed(fault)
                 refused[refusal.position] = fault
