@@ -4,7 +4,7 @@ import numbers
 import operator
 from decimal import Decimal
 
-from sqlalchemy import Engine, Table, and_, delete, insert, inspect, literal, select, update
+from sqlalchemy import Engine, Integer, Numeric, Table, and_, delete, insert, inspect, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -53,7 +53,7 @@ class Recorder:
     def upsert(self, table, row, *, key=None, set=None):  # noqa: A002 - as the collector has it
         key = key or [column.name for column in table.primary_key]
         names = [name for name in row if name not in key] if set is None else set
-        row = {name: exactly(value) if name in key else value for name, value in row.items()}
+        row = {name: key_value(table.c[name], value) if name in key else value for name, value in row.items()}
         if self.insert_with_conflict is None:
             self.record(table, lambda connection: insert_or_change(connection, table, row, key, names))
             return
@@ -74,7 +74,7 @@ class Recorder:
     def increment(self, table, key, deltas=None, **columns):
         deltas = {name: exactly(delta) for name, delta in {**(deltas or {}), **columns}.items()}
         condition = and_(at(table, key), *(table.c[name].is_not(None) for name in deltas))
-        changes = {name: table.c[name] + delta for name, delta in deltas.items()}
+        changes = {name: table.c[name] + of_column(table.c[name], delta) for name, delta in deltas.items()}
         self.record(table, update(table).where(condition).values(changes), is_key_unhit=lambda rows: rows != 1)
 
     def delete(self, table, key, *, missing_ok=False):
@@ -113,6 +113,12 @@ def insert_or_change(connection, table, row, key, names):
     return 1
 
 
+def of_column(column, delta):
+    """What is added to a column of decimals is sent as one, as what is stored there is."""
+    is_number = isinstance(delta, (int, float, Decimal)) and isinstance(column.type, Numeric)
+    return literal(delta, column.type) if is_number else delta
+
+
 def exactly(value):
     """A number of another class (one of numpy's, an enum) as the plain one that it is equal to; all else as it is."""
     if type(value) in {bool, int, float, Decimal}:
@@ -127,11 +133,16 @@ def exactly(value):
     return value
 
 
+def key_value(column, value):
+    """A row is found by the number that a value is, where the column's type has no say in it."""
+    return exactly(value) if isinstance(column.type, Integer) else value
+
+
 def at(table, key):
     """What finds a row: its key, whose values are of the columns' types, whatever their own."""
     return and_(
         *(
-            table.c[name] == (value if isinstance(value, ClauseElement) else literal(exactly(value), table.c[name].type))
+            table.c[name] == (value if isinstance(value, ClauseElement) else literal(key_value(table.c[name], value), table.c[name].type))
             for name, value in key.items()
         )
     )

@@ -138,9 +138,9 @@ class FuzzCase:
         """Python that makes `metadata` and the tables."""
         return "\n".join(["metadata, views = MetaData(), MetaData()", *chain(*(table.lines() for table in self.tables))])
 
-    def definitions(self) -> str:
-        """Python that makes `metadata`, the tables, and `items`, a list of functions and statements."""
-        lines = [self.definitions_of_tables()]
+    def definitions_of_items(self) -> str:
+        """Python that makes `items`, a list of functions and statements, and `planted`."""
+        lines = []
         for number, item in enumerate(self.items):
             if not isinstance(item, Alteration):
                 lines += ["", f"def item_{number}(out):", *(f"    {write.line()}" for write in item or ())]
@@ -151,8 +151,11 @@ class FuzzCase:
         ]
         lines += ["", f"items = [{', '.join(names)}]"]
         planted = [f"({name}, {_shown(row)})" for name, row in self.planted]
-        lines += [f"planted = [{', '.join(planted)}]"]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, f"planted = [{', '.join(planted)}]", ""])
+
+    def definitions(self) -> str:
+        """Python for all of it."""
+        return f"{self.definitions_of_tables()}\n{self.definitions_of_items()}"
 
 
 MADE = '''

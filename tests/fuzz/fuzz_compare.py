@@ -87,6 +87,7 @@ class Comparer:
         self._url = engine.url
         self._dialect = engine.dialect.name
         self._kept: object = None  # the schema whose tables are there
+        self._namespace: dict[str, Any] = {}  # with them
         self._engines: dict[object, Engine] = {}
         self._admin = create_engine(engine.url, pool_pre_ping=True, **_patience(engine.url))
         if self._dialect == SQLITE:
@@ -134,10 +135,11 @@ class Comparer:
         verdict.finding = _breach(case, ran, expected)
         if verdict.finding:
             return verdict
-        refused = _refused_in_words(case, ran, expected)
-        if refused:
-            verdict.refusals = [ran.failures[place].message for place in refused]
+        refused: list[int] = []
+        while more := _refused_in_words(case, ran, expected):
+            refused += more  # without them, others may do more than with them
             expected = self._by_reference(case, without=refused)
+        verdict.refusals = [ran.failures[place].message for place in refused]
         self._judge(case, ran, expected, verdict)
         return verdict
 
@@ -218,21 +220,27 @@ class Comparer:
     @contextmanager
     def _tables(self, case: FuzzCase, *, is_reference: bool = False) -> Iterator[tuple[dict[str, Any], Engine]]:
         """The tables with what is planted, the items, and an engine whose sessions are set up as the case says."""
-        namespace = {**NAMESPACE, "MAPPED": {}, "sa": sa, "__name__": "case"}
-        try:
-            exec(compile(MADE + case.definitions(), "<case>", "exec"), namespace)  # noqa: S102 - our own text
-        except Exception as error:  # what is left after shrinking need not be a table any more
-            raise InvalidCase(str(error)) from error
         if self._kept == case.schema:
             self._empty(case)
         else:
             self.drop()
-            self._make(case, namespace)
+            self._namespace = _executed(MADE + case.definitions_of_tables(), _FIRST)
+            self._make(case, self._namespace)
             self._kept = case.schema
-        for table, row in namespace["planted"]:
-            with contextlib.suppress(Exception), self._admin.begin() as connection:
-                connection.execute(table.insert().values(row))
+        namespace = _executed(case.definitions_of_items(), self._namespace)
+        self._plant(namespace["planted"])
         yield namespace, self._engine_for(case, is_reference=is_reference)
+
+    def _plant(self, planted: Sequence[tuple[sa.Table, dict[str, Any]]]) -> None:
+        """Insert what the tables take of some rows."""
+        try:
+            with self._admin.begin() as connection:
+                for table, row in planted:
+                    connection.execute(table.insert().values(row))
+        except Exception:
+            for table, row in planted:
+                with contextlib.suppress(Exception), self._admin.begin() as connection:
+                    connection.execute(table.insert().values(row))
 
     def _make(self, case: FuzzCase, namespace: dict[str, Any]) -> None:
         try:
@@ -308,6 +316,23 @@ class Comparer:
                     rows.append(repr(values))
                 found[table.name] = sorted(rows)
         return found
+
+
+_FIRST = {**NAMESPACE, "sa": sa, "__name__": "case"}
+
+
+def _executed(text: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Some names, and those that a text of Python adds.
+
+    Raises:
+        InvalidCase: The text cannot be executed: what is left after shrinking need not be a table any more.
+    """
+    namespace = {"MAPPED": {}, **names}
+    try:
+        exec(compile(text, "<case>", "exec"), namespace)  # noqa: S102 - our own text
+    except Exception as error:
+        raise InvalidCase(str(error)) from error
+    return namespace
 
 
 _AS_TEXT = {SQLITE: "quote({})", POSTGRESQL: "{}::text", MARIADB: "HEX({})"}
