@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Items put off stay in memory: one that is one too many fails at once.
 _MOST_PARKED = 10_000
 
+# So often a chunk is written once more because a table was changed just then; if one changes all the time, it waits.
+_MOST_LOOKS = 3
+
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
 
@@ -191,6 +194,9 @@ class Landing:
                 return self._report(flight, refused.faults.items())
         except FlushFailed as error:
             self._abandon_attempts()
+            if error.fault.is_outdated and flight.looks < _MOST_LOOKS:
+                flight.looks += 1
+                return self._written(flight)
             if not error.fault.may_be_an_items:
                 raise
             if self._finds_duplicates(flight):

@@ -73,6 +73,10 @@ class AlreadyBooked(Exception):
     """What is to be committed with a chunk stands in the way of itself."""
 
 
+class TableChanged(Exception):
+    """What is known of a table is old."""
+
+
 class _Groups:
     """Which neighbours are written together in a fallback, and what has become of them.
 
@@ -530,6 +534,9 @@ class SqlSink(SqlCatalog):
         """The fault, with what the table's definition knows of it beside what the database said."""
         if isinstance(error, (FlushFailed, _UndoneByDatabase)):
             return error.fault
+        if isinstance(error, TableChanged):
+            text = "a table was changed just then, again and again"
+            return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_outdated=True)
         if isinstance(error, AlreadyBooked):
             text = "the books of the chunk are there already: an attempt before may have been committed"
             return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_booked=True)

@@ -11,8 +11,20 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+# What values are written by, as a number: where it has changed, what is known of the table is old. `c` is the table.
+_VERSION = """
+pg_catalog.hashtextextended(pg_catalog.json_build_array(
+  c.oid::pg_catalog.int8, c.relkind, c.relhasrules, c.relrowsecurity, c.relforcerowsecurity, (
+    SELECT pg_catalog.json_agg(
+      pg_catalog.json_build_array(a.attname, a.atttypid::pg_catalog.int8, a.attidentity) ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)
+)::pg_catalog.text, 0)
+""".replace("\n", " ").strip()  # in one line, as the log has statements
+
 _FACTS = """
 SELECT pg_catalog.json_build_object(
+  'version', {version}::text,
   'name', c.oid::pg_catalog.regclass::text,
   'kind', c.relkind,
   'rules', c.relhasrules,
@@ -75,6 +87,7 @@ class ServerTable:
     """A table.
 
     Attributes:
+        version: Another number for each state of what values are written by.
         name: Its name as the server writes it.
         copy_refusal: Why COPY cannot serve where INSERT can, if so.
         has_triggers: Whether it has triggers of the user's.
@@ -86,6 +99,7 @@ class ServerTable:
         references: Its foreign keys: the table referred to, as it is written in SQL, and pairs of column names.
     """
 
+    version: int
     name: str
     copy_refusal: str | None
     has_triggers: bool
@@ -103,15 +117,31 @@ def look_up(connection: Connection, name: str) -> ServerTable | None:
         connection: The connection.
         name: The table's name as it is written in SQL.
     """
-    query = _FACTS.replace("{name}", name.replace("'", "''")).replace("%", "%%")
+    query = _FACTS.replace("{version}", _VERSION).replace("{name}", name.replace("'", "''")).replace("%", "%%")
     facts = connection.exec_driver_sql(query).scalar()
     # As a text: psycopg takes JSON for UTF-8, whatever the connection's encoding.
     return None if facts is None else _server_table(json.loads(facts))
 
 
+def verification(name: str, version: int) -> str:
+    """A statement that fails where a table is not what it was when it was looked up.
+
+    Args:
+        name: The table's name as it is written in SQL.
+        version: The table's version.
+    """
+    is_same = f"({_VERSION}) OPERATOR(pg_catalog.=) ({version})::pg_catalog.int8"
+    quoted = name.replace("'", "''")
+    return (
+        f"SELECT 1 OPERATOR(pg_catalog./) ({is_same})::pg_catalog.int4 FROM pg_catalog.pg_class c"
+        f" WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('{quoted}')"
+    )
+
+
 def _server_table(facts: dict[str, Any]) -> ServerTable:
     unique = facts["unique"] or []
     return ServerTable(
+        version=int(facts["version"]),
         name=facts["name"],
         copy_refusal=_copy_refusal(facts),
         has_triggers=facts["triggers"],

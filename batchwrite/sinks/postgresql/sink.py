@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import pq
 from psycopg.adapt import Transformer
@@ -24,7 +24,7 @@ from batchwrite.sinks.postgresql.order import is_bulk_first
 from batchwrite.sinks.postgresql.rules import LentPostgresqlRules, PostgresqlRules
 from batchwrite.sinks.postgresql.tables import FastTable, table_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
-from batchwrite.sinks.sql import FailedAt, SqlSink
+from batchwrite.sinks.sql import FailedAt, SqlSink, TableChanged
 from batchwrite.suspects import find_suspects
 from batchwrite.write import Kind
 
@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 _FIRST_WITH_PIPELINES = 140_000
 
 _FEATURE_NOT_SUPPORTED = "0A000"
+
+# NULLs in arrays are read as the text 'NULL' where a session is set so.
+_READ_NULLS = b"SET LOCAL array_nulls = on"
+_REMEMBER = b"SELECT pg_catalog.set_config('batchwrite.array_nulls', pg_catalog.current_setting('array_nulls'), true)"
+_RESTORE = b"SELECT pg_catalog.set_config('array_nulls', pg_catalog.current_setting('batchwrite.array_nulls'), true)"
 
 # What the server says of a table is not asked again so soon, however many chunks fail.
 _SECONDS_TO_BELIEVE = 1.0
@@ -163,8 +168,9 @@ class PostgresqlSink(SqlSink):
             raise FlushFailed(self._classified(ItemRefused(plan.refusal), None))
         connection = self._begun()
         closing = self._closing(connection, books)
+        tables = _Tables(lambda info: self._fast_table(connection, info))
         try:
-            parts = self._writer(connection).parts(plan)
+            parts = self._writer(connection, tables).parts(plan)
             commits_along = may_commit and all(isinstance(part, Executed) and not part.must_be_empty for part in parts)
             last = closing(()) if commits_along else ()
         except NoFastPath as reason:
@@ -178,7 +184,7 @@ class PostgresqlSink(SqlSink):
                 raise FlushFailed(fault) from error
             raise
         commit = wire.Commit() if commits_along else None
-        talk = self._talk(connection, parts, commit, last)
+        talk = self._talk(connection, tables, parts, commit, last)
         return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing)
 
     def _closing(self, connection: Connection, books: Books | None) -> Closing:
@@ -200,6 +206,7 @@ class PostgresqlSink(SqlSink):
             FlushFailed: It could not even begin.
         """
         connection = self._begun()
+        tables = _Tables(lambda info: self._fast_table(connection, info))
         if isinstance(self._rules, LentPostgresqlRules) and self._rules.has_deferred:
             self._give_back(connection)
             return None  # the block would have them checked
@@ -207,10 +214,10 @@ class PostgresqlSink(SqlSink):
             if not self.is_failing:
                 self._forget_old_tables()
             raw: Any = connection.connection.driver_connection
-            bulk = self._writer(connection)
+            bulk = self._writer(connection, tables)
             layout = lay_out(
                 items,
-                lambda info: self._fast_table(connection, info),
+                tables,
                 Transformer(raw),
                 self._statements.check_values,
             )
@@ -237,7 +244,7 @@ class PostgresqlSink(SqlSink):
             raise
         return Attempt(
             connection,
-            self._fallback_talk(connection, proofs, locks, plan, layout),
+            self._fallback_talk(connection, tables, proofs, locks, plan, layout),
             self._classified,
             self._give_back,
             self._rules,
@@ -261,24 +268,29 @@ class PostgresqlSink(SqlSink):
     def _fallback_talk(
         self,
         connection: Connection,
+        tables: _Tables,
         proofs: Sequence[bytes],
         locks: Sequence[Executed],
         plan: FallbackPlan,
         layout: Layout,
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         raw: Any = connection.connection.driver_connection
-        opening = self._opening(raw)
+        frame = self._frame(raw, tables)
+        opening = len(frame.before)
         statements = [
-            *map(wire.Statement, [*opening, *proofs]),
+            *map(wire.Statement, [*frame.before, *proofs]),
             *[lock.statement for lock in locks],
             *(statements_of(plan, raw.info.encoding) if plan.groups else []),
         ]
+        answer = len(statements) - 1
+        statements += map(wire.Statement, frame.after)
         refused = {position: self._classified(error, connection).as_items for position, error in layout.refused.items()}
         try:
             results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding)
         except wire.StatementFailed as error:
             cause = _cause_of(error)
-            if error.number in range(len(opening), len(opening) + len(proofs)):
+            self._require_unchanged(error, frame)
+            if error.number in range(opening, opening + len(proofs)):
                 fault = self._classified(cause, connection, has_rows=False)
                 if fault.kind is FaultKind.FATAL:
                     raise FlushFailed(replace(fault, is_unproven=False)) from cause
@@ -287,7 +299,7 @@ class PostgresqlSink(SqlSink):
                 raise ItemRefused(f"the server refuses the block ({type(cause).__name__})") from cause
             raise cause from None
         if plan.groups:
-            for refusal in refusals_of(bytes(wire.first_value(results[-1])).decode(raw.info.encoding)):
+            for refusal in refusals_of(bytes(wire.first_value(results[answer])).decode(raw.info.encoding)):
                 fault = self._fault_of(refusal, layout.groups[refusal.group]).as_items  # it works without rows
                 if fault.kind is not FaultKind.ITEM:  # by the user's word
                     raise FlushFailed(fault)
@@ -332,14 +344,14 @@ class PostgresqlSink(SqlSink):
             self._undo(connection)
         self._release(connection)
 
-    def _writer(self, connection: Connection) -> BulkWriter:
+    def _writer(self, connection: Connection, tables: _Tables) -> BulkWriter:
         raw: Any = connection.connection.driver_connection
         if not trusts_adapters(raw):
             raise NoFastPath("the connection adapts Python's own types in a way of its own")
         if connection.get_execution_options().get("schema_translate_map"):
             raise NoFastPath("schemas are translated (schema_translate_map), which SQLAlchemy alone can do")
         return BulkWriter(
-            lambda info: self._fast_table(connection, info),
+            tables,
             Transformer(raw),
             self._statements.check_values,
             self._statements.note_slow,
@@ -370,35 +382,54 @@ class PostgresqlSink(SqlSink):
     def _talk(
         self,
         connection: Connection,
+        tables: _Tables,
         parts: Sequence[Copied | Executed],
         commit: wire.Commit | None,
         closing: Sequence[wire.Statement],
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         """Send the parts, in as few messages as their order allows."""
         raw: Any = connection.connection.driver_connection
-        opening = self._opening(raw)
+        frame = self._frame(raw, tables, has_arrays=not all(isinstance(part, Copied) for part in parts))
         waiting: list[Executed] = []
-        for part in parts:
-            if isinstance(part, Executed):
-                waiting.append(part)
-                continue
+        try:
+            for part in parts:
+                if isinstance(part, Executed):
+                    waiting.append(part)
+                    continue
+                if waiting:
+                    yield from _execute(raw, frame, waiting)
+                    frame, waiting = frame.begun, []
+                yield from _copy(raw, frame.before, part)
+                frame = frame.begun
             if waiting:
-                yield from _execute(raw, opening, waiting)
-                opening, waiting = [], []
-            yield from _copy(raw, opening, part)
-            opening = []
-        if waiting:
-            yield from _execute(raw, opening, waiting, closing, commit)
+                yield from _execute(raw, frame, waiting, closing, commit)
+        except wire.StatementFailed as error:
+            self._require_unchanged(error, frame)
+            raise _cause_of(error) from None
         return ()
 
-    def _opening(self, raw: Any) -> list[bytes]:
-        """What begins the transaction, unless something of the user's has begun it already."""
-        opening = []
+    def _frame(self, raw: Any, tables: _Tables, *, has_arrays: bool = True) -> _Frame:
+        """What stands around the statements of a transaction, unless something of the user's has begun it already."""
+        before = []
         if raw.pgconn.transaction_status == wire.IDLE:
-            opening.append(wire.begin(raw))
+            before.append(wire.begin(raw))
         if self._rules.checks_late:
-            opening.append(b"SET CONSTRAINTS ALL IMMEDIATE")
-        return opening
+            before.append(b"SET CONSTRAINTS ALL IMMEDIATE")
+        if has_arrays:
+            before += [_REMEMBER, _READ_NULLS] if self.is_lent else [_READ_NULLS]
+        checks = [table.verification.encode(raw.info.encoding) for table in tables.used.values()]
+        after = [_RESTORE] if has_arrays and self.is_lent else []
+        return _Frame([*before, *checks], range(len(before), len(before) + len(checks)), after)
+
+    def _require_unchanged(self, error: wire.StatementFailed, frame: _Frame) -> None:
+        """Look whether a statement has failed that says that a table is not what it was.
+
+        Raises:
+            TableChanged: It has; what was known of the tables is forgotten.
+        """
+        if error.number in frame.checks:
+            self._fast_tables.clear()
+            raise TableChanged from error
 
 
 def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
@@ -411,14 +442,55 @@ def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
     return not others or most < pool.size() or pool.checkedout() < most
 
 
+class _Tables:
+    """Gives tables as they are written to, and keeps account of which.
+
+    Args:
+        table: Gives one.
+
+    Attributes:
+        used: Those that were asked for.
+    """
+
+    def __init__(self, table: Callable[[TableInfo], FastTable]) -> None:
+        self._table = table
+        self.used: dict[TableInfo, FastTable] = {}
+
+    def __call__(self, info: TableInfo) -> FastTable:
+        """The table."""
+        self.used[info] = found = self._table(info)
+        return found
+
+
+class _Frame(NamedTuple):
+    """What is sent around the statements of a transaction.
+
+    Attributes:
+        before: What begins it, and makes sure that its statements mean what they are meant to.
+        checks: Which of these look whether the tables are what they were.
+        after: What puts settings of the owner's back.
+    """
+
+    before: Sequence[bytes]
+    checks: range = range(0)
+    after: Sequence[bytes] = ()
+
+    @property
+    def begun(self) -> _Frame:
+        """The same once it has begun."""
+        return _Frame((), after=self.after)
+
+
 def _execute(
     raw: Any,
-    opening: Sequence[bytes],
+    frame: _Frame,
     parts: Sequence[Executed],
     closing: Sequence[wire.Statement] = (),
     commit: wire.Commit | None = None,
 ) -> Generator[bool, None, None]:
+    opening = frame.before
     statements = [*map(wire.Statement, opening), *[part.statement for part in parts], *closing]
+    statements += map(wire.Statement, frame.after)
     try:
         results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding, commit)
     except wire.StatementFailed as error:
@@ -426,7 +498,7 @@ def _execute(
         if number in range(len(parts), len(parts) + len(closing)):
             raise not_booked(error) from error.__cause__
         if not 0 <= number < len(parts):
-            raise _cause_of(error) from None
+            raise
         raise FailedAt(parts[number].table) from error.__cause__
     if commit is not None:
         wire.require_committed(results.pop())
@@ -442,6 +514,8 @@ def _copy(raw: Any, opening: Sequence[bytes], part: Copied) -> Generator[bool, N
         yield from wire.query(raw.pgconn, b"; ".join([*opening, part.sql]), encoding)
         yield from wire.copy(raw.pgconn, part.pieces, encoding)
     except wire.StatementFailed as error:
+        if 0 <= error.number < len(opening):
+            raise
         if getattr(error.__cause__, "sqlstate", None) == _FEATURE_NOT_SUPPORTED:
             # Row-level security that came, or applies, later than the table was looked up: INSERT will do.
             raise FailedAt(part.table) from ItemRefused("COPY cannot serve here", table=part.table.name)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import types
 
+from batchwrite.sinks.postgresql.catalog import verification
 from batchwrite.sinks.postgresql.texts import NoFastPath, TextColumn
 from batchwrite.sinks.statements import DefaultContext, has_expressions
 from batchwrite.write import Kind
@@ -62,6 +63,11 @@ class FastTable:
         if any(name.startswith(_OWN_NAMES) for name in names) or self._table.name == "excluded":
             raise NoFastPath("a name of its own means something else in the statements that would be sent")
         self._writers: dict[str, TextColumn] = {}
+
+    @property
+    def verification(self) -> str:
+        """A statement that fails where the table is not what it was when it was looked up."""
+        return verification(self.name, self.server.version)
 
     def quoted(self, column: str) -> str:
         """A column's name as it is written in SQL."""

@@ -173,7 +173,7 @@ def copy(connection: PGconn, pieces: Iterable[bytes], encoding: str) -> Generato
     """The data of a COPY that has begun, to its end.
 
     Raises:
-        StatementFailed: The server refused a row.
+        StatementFailed: The server refused a row; the number is -1, that of no statement.
         Exception: What making a piece raises; the COPY is ended then, and its transaction is one that has failed.
     """
     made = iter(pieces)
@@ -188,7 +188,7 @@ def copy(connection: PGconn, pieces: Iterable[bytes], encoding: str) -> Generato
         connection.put_copy_data(piece)
         yield from _flush(connection)
     for result in (yield from _end_copy(connection)):
-        _raise_if_failed(result, 0, encoding)
+        _raise_if_failed(result, -1, encoding)
 
 
 def _end_copy(connection: PGconn, failure: bytes | None = None) -> Generator[bool, None, list[PGresult]]:
