@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import sqlalchemy as sa
 import sqlalchemy.orm
 from databases import set_up_sqlite
@@ -17,6 +18,7 @@ from fuzz_case import MADE, Alteration, FuzzCase, FuzzWrite
 from fuzz_tables import ROLE
 from fuzz_types import MARIADB, POSTGRESQL, SQLITE
 from odd_values import MARKER, NAMESPACE
+from pymysql import converters
 from reference import write_sequentially
 from sqlalchemy import Engine, create_engine, event
 
@@ -289,6 +291,8 @@ class Comparer:
             if is_reference and self._dialect == POSTGRESQL:
                 # What psycopg prepares it may lose again: issues 563 and 585 of its own.
                 options["connect_args"]["prepare_threshold"] = None
+            if is_reference and self._dialect == MARIADB:
+                options["connect_args"]["conv"] = _ENCODERS
             engine = self._engines[key] = create_engine(self._url, **options)
             event.listen(engine, "connect", _set_up(set_up_of(case), is_sqlite=self._dialect == SQLITE))
         return self._engines[key]
@@ -392,6 +396,15 @@ def _set_up(statements: Sequence[str], *, is_sqlite: bool) -> Callable[..., None
             connection.commit()
 
     return set_up
+
+
+def _encode_number(value: Any, encoders: Any) -> str:
+    return str(converters.escape_item(value.item(), "utf8mb4", mapping=encoders))
+
+
+# PyMySQL sends what it does not know as the text that `str` makes of it; numbers of numpy's are meant as numbers.
+_NUMPY = [kind for kind in np.sctypeDict.values() if issubclass(kind, np.number) and not issubclass(kind, np.complexfloating)]
+_ENCODERS = {**converters.conversions, **dict.fromkeys(_NUMPY, _encode_number)}
 
 
 def _patience(url: sa.URL) -> dict[str, Any]:

