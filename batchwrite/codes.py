@@ -37,6 +37,9 @@ SQLSTATES = _codes(
         FaultKind.TRANSIENT: {
             "40001": "serialization failure",
             "40P01": "deadlock",
+            # A ROLLBACK makes psycopg forget what it has prepared, so that the next attempt prepares it anew.
+            "26000": "a prepared statement is gone, or was never there (a pool between, or a statement that failed)",
+            "42P05": "a prepared statement is there already (a pool between)",
             "55P03": "a lock was not to be had (`NOWAIT`, `lock_timeout`)",
             "57014": "the statement was cancelled (`statement_timeout`, or by an administrator)",
         },

@@ -104,8 +104,14 @@ class Fault:
 
 
 class FlushFailed(Exception):
-    """Raised by a sink: what it was asked to write is not there (or, in doubt, may not be there)."""
+    """Raised by a sink: what it was asked to write is not there (or, in doubt, may not be there).
 
-    def __init__(self, fault: Fault) -> None:
+    Args:
+        fault: Why.
+        is_expected: Whether nothing was tried: the sink expects an item to fail, which need not be so.
+    """
+
+    def __init__(self, fault: Fault, *, is_expected: bool = False) -> None:
         super().__init__(fault.message)
         self.fault = fault
+        self.is_expected = is_expected

@@ -74,6 +74,8 @@ _PLAIN_WORDS = {
     "SQLITE_CONSTRAINT_DATATYPE": "a value has a type that the column cannot hold",
 }
 
+_CHECK_VIOLATION = "23514"
+
 # Texts of these name settings or servers, which a person needs to act on, but never a row's values. Those of 42, 3F and
 # others name tables, but may as well quote a value that was looked up as a name.
 _SHOWN_CLASSES = frozenset({"08", "25", "28", "3D", "40", "53", "57", "58"})
@@ -176,7 +178,10 @@ def reported_fault(
     """
     code = SQLSTATES.get(sqlstate) or SQLSTATE_CLASSES.get(sqlstate[:2])
     is_shown = sqlstate[:2] in _SHOWN_CLASSES or not has_rows
-    message = _one_line(shown if is_shown else None) or _PLAIN_WORDS.get(sqlstate) or _spell(error_type)
+    words = _PLAIN_WORDS.get(sqlstate)
+    if sqlstate == _CHECK_VIOLATION and constraint is None:
+        words = "the table has no partition for the row"  # every other check has a name
+    message = _one_line(shown if is_shown else None) or words or _spell(error_type)
     kind = code.kind if code else FaultKind.ITEM
     return Fault(
         kind=kind,

@@ -201,8 +201,9 @@ class Landing:
                 raise
             if self._finds_duplicates(flight):
                 return self._written(flight)
-            note_fallback(chunk, error.fault, self._settings.listeners)
-            has_fallen_back = True
+            if not error.is_expected:
+                note_fallback(chunk, error.fault, self._settings.listeners)
+                has_fallen_back = True
             refused = self._refusals(flight)
             self._sink.write_each(flight.items, refused.add, self._books_of(flight))
         if refused.faults and not has_fallen_back:  # the sink has expected it

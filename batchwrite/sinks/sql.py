@@ -140,7 +140,10 @@ class SqlSink(SqlCatalog):
     ) -> None:
         self._rules = rules
         super().__init__(
-            text_is_exact=rules.text_is_exact, folds_texts=rules.folds_texts, constraint_name=rules.constraint_name
+            text_is_exact=rules.text_is_exact,
+            folds_texts=rules.folds_texts,
+            keeps_sqlite_order=rules.keeps_sqlite_order,
+            constraint_name=rules.constraint_name,
         )
         self._engine = engine
         self._owns_engine = owns_engine
@@ -195,7 +198,8 @@ class SqlSink(SqlCatalog):
         """
         if self.is_failing and find_suspects(items):
             # The chunk before has failed, and this one would: do not send it in vain.
-            raise FlushFailed(classify(ItemRefused("items of the chunk repeat a unique key, or leave out a value")))
+            text = "items of the chunk repeat a unique key, or leave out a value"
+            raise FlushFailed(classify(ItemRefused(text)), is_expected=True)
         with self._transaction() as connection:
             refusal = self._rules.no_bulk_because(connection)
             if refusal:

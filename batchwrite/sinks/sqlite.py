@@ -22,6 +22,7 @@ class SqliteRules(DialectRules):
     nan_becomes_null = True
     text_is_exact = True
     overflows_into_real = True
+    keeps_sqlite_order = True
 
     def __init__(self) -> None:
         self._isolation_levels: weakref.WeakKeyDictionary[Connection, Any] = weakref.WeakKeyDictionary()

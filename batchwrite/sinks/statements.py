@@ -184,7 +184,10 @@ class Statements:
             for write in rows:
                 connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
         elif not self._positional.insert(connection, block):
-            connection.execute(sqlalchemy.insert(table).inline(), [write.values for write in rows])
+            statement = self._made.setdefault(table, sqlalchemy.insert(table).inline())
+            if self._rules.sends_singly(connection, statement, block.columns):
+                self._note_slow(block, "the driver sends rows one by one whose types or defaults are SQL expressions")
+            connection.execute(statement, [write.values for write in rows])
 
     # ---- upserts
 
@@ -211,17 +214,29 @@ class Statements:
             self._made[made_for] = self._upsert_statement(first)
         statement, touched = self._made[made_for]
         parameters = [write.values | touched(write) for write in rows]
-        if len(rows) > 1 and not self._rules.sends_singly(connection, statement):
-            connection.execute(statement, parameters)
+        names = tuple(parameters[0])
+        ready = self._rules.ready(connection, statement, names)
+        if len(rows) > 1 and not self._rules.sends_singly(connection, statement, names):
+            self._upsert_all(connection, ready, block, parameters)
             return
         self._note_slow(block, "the driver cannot send several upserts of this form at once")
         for write, each in zip(rows, parameters, strict=True):
-            self._upsert_one(connection, statement, write, each)
+            self._upsert_one(connection, ready, write, each)
+
+    def _upsert_all(
+        self, connection: Connection, statement: Any, block: Block, parameters: list[dict[str, Any]]
+    ) -> None:
+        try:
+            connection.execute(statement, parameters)
+        except DBAPIError as error:
+            if not self._rules.hits_another_key(error):
+                raise
+            # Which of them, and what is to become of it, comes out one by one; part of them may have been written.
+            raise ItemRefused("a row with another key stands in the way", table=block.table.name) from error
 
     def _upsert_one(self, connection: Connection, statement: Any, write: Write, parameters: dict[str, Any]) -> None:
         try:
-            alone = self._rules.sends_singly(connection, statement)
-            connection.execute(statement, parameters if alone else [parameters])
+            connection.execute(statement, [parameters])
         except DBAPIError as error:
             if not self._rules.hits_another_key(error):
                 raise

@@ -33,9 +33,16 @@ SELECT pg_catalog.json_build_object(
   'exclusions', EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid = c.oid AND x.contype = 'x'),
   'columns', (
     SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(
-      pg_catalog.format_type(a.atttypid, -1), a.atttypid::int8, a.attidentity = 'a', a.attnotnull,
-      a.attidentity <> '' OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false), y.typtype))
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+      pg_catalog.format_type(y.oid, -1), y.oid::int8, a.attidentity = 'a', a.attnotnull,
+      a.attidentity <> '' OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false), y.typtype,
+      pg_catalog.format_type(a.atttypid, a.atttypmod)))
+    FROM pg_catalog.pg_attribute a
+    JOIN LATERAL (
+      WITH RECURSIVE base AS (
+        SELECT b.oid, b.typtype, b.typbasetype FROM pg_catalog.pg_type b WHERE b.oid = a.atttypid
+        UNION ALL SELECT b.oid, b.typtype, b.typbasetype FROM base
+        JOIN pg_catalog.pg_type b ON b.oid = base.typbasetype WHERE base.typtype = 'd')
+      SELECT oid, typtype FROM base WHERE typtype <> 'd') y ON true
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'unique', (
@@ -55,7 +62,14 @@ SELECT pg_catalog.json_build_object(
       FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) AS pair (own, other)
       JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = pair.own
       JOIN pg_catalog.pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = pair.other)))
-    FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f')
+    FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'),
+  'partitions', CASE WHEN c.relkind = 'p' THEN (
+    SELECT pg_catalog.json_object_agg(r.relname, (
+      SELECT pg_catalog.json_object_agg(k.conname, (
+        SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)))
+      FROM pg_catalog.pg_constraint k WHERE k.conrelid = r.oid))
+    FROM pg_catalog.pg_partition_tree(c.oid) tree JOIN pg_catalog.pg_class r ON r.oid = tree.relid) END
 )::text
 FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('{name}')
 """
@@ -66,12 +80,14 @@ class ServerColumn:
     """A column.
 
     Attributes:
-        type_name: Its type without a length or precision: a cast to it cuts nothing off.
-        type_oid: Number of its type.
+        type_name: Its type without a length or precision, and for a domain the type that it is over: a cast to it cuts
+            nothing off. (One to a domain over `varchar(3)` would, where INSERT refuses what is too long.)
+        type_oid: Number of that type.
         is_always_generated: Whether INSERT refuses any value for it (GENERATED ALWAYS AS IDENTITY).
         is_not_null: Whether it cannot be NULL.
         is_numbered: Whether it gets a number of its own where a row gives none.
-        kind: PostgreSQL's letter for the kind of its type: `b` base, `e` enumeration, `d` domain, …
+        kind: PostgreSQL's letter for the kind of that type: `b` base, `e` enumeration, …
+        declared_as: Its type as it is declared, with a length or precision, or the domain.
     """
 
     type_name: str
@@ -80,6 +96,7 @@ class ServerColumn:
     is_not_null: bool
     is_numbered: bool
     kind: str
+    declared_as: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +114,8 @@ class ServerTable:
         unique: Sets of columns of its plain unique indexes.
         checks: Its CHECK constraints: the expression and the columns.
         references: Its foreign keys: the table referred to, as it is written in SQL, and pairs of column names.
+        partitions: The columns of each named constraint of each of its partitions, by name; the table itself among
+            them.
     """
 
     version: int
@@ -108,6 +127,7 @@ class ServerTable:
     unique: tuple[frozenset[str], ...]
     checks: tuple[tuple[str, frozenset[str]], ...]
     references: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    partitions: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
 def look_up(connection: Connection, name: str) -> ServerTable | None:
@@ -154,14 +174,21 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
                 is_not_null=not_null,
                 is_numbered=numbered,
                 kind=kind,
+                declared_as=declared_as,
             )
-            for name, (type_name, oid, always, not_null, numbered, kind) in (facts["columns"] or {}).items()
+            for name, (type_name, oid, always, not_null, numbered, kind, declared_as) in (
+                facts["columns"] or {}
+            ).items()
         },
         unique=tuple(frozenset(columns) for columns in unique if columns),
         checks=tuple((expression, frozenset(columns or ())) for expression, columns in facts["checks"] or ()),
         references=tuple(
             (parent, tuple((own, other) for own, other in pairs)) for parent, pairs in facts["references"] or ()
         ),
+        partitions={
+            name: {constraint: tuple(columns or ()) for constraint, columns in (constraints or {}).items()}
+            for name, constraints in (facts["partitions"] or {}).items()
+        },
     )
 
 

@@ -117,7 +117,8 @@ class PostgresqlSink(SqlSink):
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
         if self.is_failing and items:
-            raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
+            fault = self._classified(ItemRefused("the chunk before held bad items"), None)
+            raise FlushFailed(fault, is_expected=True)
         attempt = self._bulk(items, books, may_commit=not self.is_lent) if items else None
         if attempt is None:
             return super().write(items, books)
@@ -143,6 +144,8 @@ class PostgresqlSink(SqlSink):
             if not error.fault.may_be_an_items:
                 raise
             # The block itself was refused, by nothing that it could blame on an item.
+            reason = f"what was sent to find bad items was refused ({error.fault.message})"
+            self._statements.note_slow(items[0][0].table, reason)
             self._fast_tables.clear()  # they may have changed
             super().write_each(items, refuse, books)
             return
@@ -323,6 +326,15 @@ class PostgresqlSink(SqlSink):
         fault = self._options.judged(wire.error_of(refusal.sqlstate, text), fault)
         fault = self._located(fault, group.table.info)
         return replace(fault, at_commit=True) if refusal.is_late else fault
+
+    def _located(self, fault: Fault, table: TableInfo) -> Fault:
+        """As the general way; what a partition refuses is told of its table."""
+        known = self._fast_tables.get(table)
+        constraints = known.server.partitions.get(fault.table or "") if known is not None else None
+        if constraints is not None:
+            columns = ", ".join(constraints.get(fault.constraint or "", ())) or fault.column
+            fault = replace(fault, table=None, column=columns)
+        return super()._located(fault, table)
 
     def _begun(self) -> Connection:
         """A connection in a transaction of SQLAlchemy's, which the server may not know of yet."""
