@@ -6,8 +6,8 @@ from random import Random
 
 from fuzz_case import FEWEST_FOR_COPY, WINDOW, Alteration, FuzzCase, FuzzItem, FuzzWrite, Manner
 from fuzz_tables import BAD_N, DrawnTable, draw_table
-from fuzz_types import LITE, MARIADB, MY, PG, POSTGRESQL, SETTINGS, SQLITE, Kind
-from odd_values import ODD, ODD_DELTAS
+from fuzz_types import LITE, MARIADB, MY, PG, POSTGRESQL, SETTINGS, SQLITE, WIDER, Kind
+from odd_values import AMBIGUOUS, ODD, ODD_DELTAS
 
 EVERYWHERE = (SQLITE, POSTGRESQL, MARIADB)
 
@@ -89,7 +89,7 @@ def draw_case(random: Random, database: str, theme: str, tables: Sequence[DrawnT
 
 _ASKED = {
     SQLITE: ["func.last_insert_rowid()"],
-    POSTGRESQL: ["func.currval('t0_id_seq')", "func.lastval()"],
+    POSTGRESQL: ["func.currval('t0_id_seq')"],  # not `lastval`: a row's own number is drawn before the row asks
     MARIADB: ["func.last_insert_id()"],
 }
 
@@ -151,6 +151,10 @@ class _CaseDrawer:
             return self._random.choice(["1", "2", "3", "4"])
         if column == "u" and self._theme in {"conflict", "uniques"}:
             return self._random.choice(kind.good[:2])
+        if self._theme == "settings" and column == "a" and self._random.random() < 0.4:
+            return "None"
+        if self._theme == "alter" and column == "a" and self._random.random() < 0.4:
+            return self._random.choice(kind.near)  # which it may take once it is altered
         return self._random.choice([*kind.good, *kind.good, "None"] if column in {"u", "a"} else kind.good)
 
     def _key(self, table: DrawnTable, *, is_new: bool = False) -> dict[str, str]:
@@ -167,7 +171,7 @@ class _CaseDrawer:
         if self._theme == "session functions":
             return list(self._items_of_session_functions())
         items: list[tuple[FuzzWrite, ...]] = []
-        for _ in range(random.choice([2, 3, 4, 6, 8, 12, 16])):
+        for _ in range(random.choice([2, 3, 4, 6, 8, 12, 16] if self._theme != "alter" else [4, 6, 8, 12])):
             count = random.choice([1, 1, 1, 1, 2, 3])
             items.append(tuple(self._write(random.choice(self._tables)) for _ in range(count)))
         for position in self._troubled(len(items)):
@@ -234,6 +238,8 @@ class _CaseDrawer:
             return random.choice(BAD_N)
         if self._theme == "expressions" and random.random() < 0.6:
             return random.choice(_expressions(table.name))
+        if self._theme == "same keys" and random.random() < 0.5:
+            return random.choice(AMBIGUOUS)
         return random.choice(kind.near if kind.near and random.random() < 0.5 else ODD)
 
     def _items_of_session_functions(self) -> Iterator[FuzzItem]:
@@ -272,10 +278,11 @@ class _CaseDrawer:
         random = self._random
         sizes = [1, 2, 3, 5, count, count, count + 1]
         ways = ["stream", "stream", "stream", "run", "general"]
-        if not any("DEFERRED" in source for table in self._tables for source in table.columns.values()):
-            ways.append("in_session")  # where such constraints wait for the caller's own COMMIT
+        # There, deferred constraints wait for the caller's own COMMIT, and SQLite's ROLLBACK undoes what is the caller's.
+        if not any(word in text for word in ("DEFERRED", "ROLLBACK") for text in _sources(self._tables)):
+            ways.append("in_session")
         if self._theme == "alter":
-            return Manner(chunk_size=random.choice([1, 2, max(1, count // 2)]), way=random.choice(["stream", "general"]))
+            return Manner(chunk_size=random.choice([1, 2, max(1, count // 2)]), way=random.choice(["stream", "stream", "stream", "general"]))
         if self._theme == "session functions":
             sizes = [2, 3, count]
         return Manner(
@@ -286,6 +293,11 @@ class _CaseDrawer:
             fewest_for_copy=random.choice([1, 3, FEWEST_FOR_COPY]),
             window=random.choice([1, 2, WINDOW, WINDOW]),
         )
+
+
+def _sources(tables: Sequence[DrawnTable]) -> Iterator[str]:
+    for table in tables:
+        yield from (*table.columns.values(), *table.parts, *table.ddl)
 
 
 def key_of(kind: Kind, number: int) -> str:
@@ -323,22 +335,16 @@ def _expressions(name: str) -> Sequence[str]:
 def _alterations(database: str, table: DrawnTable) -> Iterator[str]:
     """What may be done to a table so that items go on as if it had always been so."""
     alter = f"ALTER TABLE {table.name}"
-    if not table.is_view:
-        yield f"{alter} ADD COLUMN z INTEGER NOT NULL DEFAULT 7"
-        yield f"CREATE UNIQUE INDEX late_{table.name} ON {table.name} (id, n)"
-    wider = {"Integer": "bigint", "SmallInteger": "integer", "String(5)": "varchar(60)", "String(40)": "varchar(90)"}
-    if database != SQLITE:
-        single = {"REAL": "double precision", "Float": "double precision", "mysql.FLOAT": "double"}
-        for column, kind in table.kinds.items():
-            to = {**wider, **single}.get(kind.source)
-            if to and column not in {"id", "p", "g"}:
-                how = "ALTER COLUMN {} TYPE {}" if database == POSTGRESQL else "MODIFY COLUMN {} {}"
-                for _ in range(3):
-                    yield f"{alter} {how.format(column, to)}"
-        yield f"{alter} ALTER COLUMN n SET DEFAULT 4"
+    yield f"{alter} ADD COLUMN z INTEGER NOT NULL DEFAULT 7"
+    if database == SQLITE:
+        return
+    how = "ALTER COLUMN {} TYPE {}" if database == POSTGRESQL else "MODIFY COLUMN {} {}"
+    for column, kind in table.kinds.items():
+        to = WIDER[database].get(kind.source)
+        if to and column not in {"id", "p", "g"}:
+            yield from [f"{alter} {how.format(column, to)}"] * (10 if column == "a" else 2)
+    yield f"{alter} ALTER COLUMN n SET DEFAULT 4"
     if database == POSTGRESQL:
         yield f"{alter} ALTER COLUMN u TYPE text"
         yield f"{alter} ADD CHECK (n < 50) NOT VALID"
         yield f"{alter} RENAME TO {table.name}_old; CREATE TABLE {table.name} (LIKE {table.name}_old INCLUDING ALL)"
-
-

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fuzz_case import FuzzTable
-from fuzz_types import BIG, INTEGER, KINDS, LITE, MARIADB, POSTGRESQL, SHORT_TEXT, SQLITE, Kind
+from fuzz_types import BIG, INTEGER, KINDS, MARIADB, POSTGRESQL, SHORT_TEXT, SQLITE, WIDER, Kind
 
 ROLE = "batchwrite_fuzz"
 BAD_N = ("7", "0", "60", "-5")
@@ -92,13 +92,21 @@ def _numbers(database: str) -> list[Kind]:
     return [BIG, BIG, *[kind for kind in kinds_for(database) if kind.source in {"Double", "Numeric(30, 10)"}]]
 
 
+_SET = frozenset({"Text", "String(40)", "Interval", "DateTime", "DateTime(timezone=True)", "LargeBinary", "Double", "Float"})
+"""Types whose texts settings of the session have to do with."""
+
+
 def _add_column(random: Random, database: str, theme: str, table: DrawnTable, column: str) -> None:
     is_exotic = theme == "exotic" and random.random() < 0.7
-    kind = random.choice(kinds_for(database, exotic=True if is_exotic and database == POSTGRESQL else None))
+    kinds = kinds_for(database, exotic=True if is_exotic and database == POSTGRESQL else None)
+    is_of_theme = column == "a" and theme in {"alter", "settings"}
+    if is_of_theme:
+        kinds = [kind for kind in kinds if kind.source in ({*WIDER[database], "REAL"} if theme == "alter" else _SET)]
+    kind = random.choice(kinds)
     table.kinds[column] = kind
     good = random.choice(kind.good)
-    options = ["", "", "", ", nullable=False", f", default={good}"]
-    if kind is INTEGER:
+    options = ["", "", "", ", nullable=False", f", default={good}"] if not is_of_theme else [""]
+    if kind is INTEGER and not is_of_theme:
         options += [", server_default='3'", ", default=lambda: 2", ", onupdate=4", ", default=text('1 + 1')"]
         options += [", default=lambda context: len(context.get_current_parameters())"]
     table.columns[column] = _source(kind, table.name, column) + random.choice(options)

@@ -53,8 +53,8 @@ KINDS = (
     ),
     Kind(source="Numeric(30, 10)", good=("Decimal('1.0000000001')", "Decimal(12)"), deltas=("Decimal('0.5')", "1")),
     Kind(source="Double", good=("0.5", "0.1", "3", "-1e300"), near=("'x'", "10**400"), deltas=("0.5", "1", "2.0")),
-    Kind(source="Float", good=("0.5", "0.25"), near=("1e39", "0.1"), databases=(SQLITE, POSTGRESQL)),
-    Kind(source="REAL", good=("0.5", "0.25"), near=("1e39", "0.1"), databases=(SQLITE, POSTGRESQL)),
+    Kind(source="Float", good=("0.1", "0.25"), near=("1e39", "0.3"), databases=(SQLITE, POSTGRESQL)),
+    Kind(source="REAL", good=("0.1", "0.25"), near=("1e39", "0.3"), databases=(SQLITE, POSTGRESQL)),
     Kind(source="Boolean", good=("True", "False"), near=("2", "'true'")),
     Kind(source="String(40)", good=_TEXTS, near=("'zq9' * 20", "'NULL'", "'a\\x00'", "'\\ud800'"), keyed=True),
     Kind(source="Text", good=_TEXTS, near=("'NULL'", "'a\\x00'", "'\\ud800'", "5")),
@@ -118,6 +118,11 @@ KINDS = (
     Kind(source="VARBINARY(5)", good=("b'a'",), near=("b'too long'", "'a'"), databases=MY),
     Kind(source="CHAR(5)", good=("'a'", "'b '"), near=("'too long'", "'A'"), databases=(POSTGRESQL, MARIADB)),
 )
+
+_WIDER = {"Integer": "bigint", "SmallInteger": "integer", "String(5)": "varchar(60)", "String(40)": "varchar(90)"}
+_WIDER_FLOAT = dict.fromkeys(("REAL", "Float"), "double precision")
+WIDER = {POSTGRESQL: {**_WIDER, **_WIDER_FLOAT}, MARIADB: {**_WIDER, "mysql.FLOAT": "double"}, SQLITE: {}}
+"""What the types of columns may be altered to, which takes all that they took; by their sources."""
 
 SETTINGS = {
     SQLITE: (

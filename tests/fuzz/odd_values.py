@@ -153,6 +153,13 @@ ODD = (
 )
 """Values of every sort, for any column."""
 
+AMBIGUOUS = (
+    *("np.array([1, 2])", "np.array(['a', 'b'])", "pd.NA", "pd.Series([1, 2])", "Decimal('sNaN')", "float('nan')"),
+    *("raising('__eq__', '__ne__')()", "raising('__eq__', '__ne__', '__hash__', base=str)('b')"),
+    *("raising('__eq__', '__ne__', base=int)(1)", "np.array([[1, 2], [3, 4]])"),
+)
+"""Values that cannot be compared, or answer with what is neither true nor false."""
+
 ODD_DELTAS = (
     *("np.int8(100)", "np.int16(30000)", "np.int32(2 * 10**9)", "np.int64(2**40)", "np.uint8(200)", "np.uint64(5)"),
     *("np.int8(-100)", "np.float16(2048)", "np.float16(1)", "np.float32(2**24)", "np.float32(1)", "np.float64(0.5)"),
