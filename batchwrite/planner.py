@@ -123,6 +123,8 @@ class _KeyState:
         """Take one more write to the key; false where it has to come after all that is here."""
         if self.delete is not None or (self.table.counting and (self.upsert or self.updates or self.deltas)):
             return False
+        if self.table.touched and write.kind is not Kind.DELETE and not self._keeps_touched(write):
+            return False
         if write.kind is Kind.UPSERT:
             return self._merge_upsert(write)
         if write.kind is Kind.UPDATE:
@@ -131,6 +133,18 @@ class _KeyState:
             return self._merge_increment(write.values)
         self.delete = write
         return True
+
+    def _keeps_touched(self, write: Write) -> bool:
+        """Whether columns with an `onupdate` still have their values from the last write that touches the row.
+
+        Of `update(a=3)` and `update(n=1)`, where `a` has an `onupdate`, the second sets `a` as well; put together, they
+        would leave it at 3. Updates are carried out before increments, so that one that comes after must not name it.
+        """
+        touched = self.table.touched
+        named = touched.intersection(_changed_columns(write))
+        before = touched.intersection([*self.updates, *self.deltas])
+        is_too_early = bool(named and self.deltas) and write.kind is not Kind.INCREMENT
+        return before <= named and not is_too_early
 
     def _merge_upsert(self, write: Write) -> bool:
         if self.upsert is None and not self.updates and not self.deltas:

@@ -430,3 +430,24 @@ def test_a_reference_that_is_only_inserted_is_not_covered_up_by_a_later_upsert()
     """Where the row does not exist, the first upsert inserts its reference, and may be refused for it."""
     plan = plan_of(upsert(CHILD, 1, p=99, set_columns=()), upsert(CHILD, 1, p=1, set_columns=("p",)))
     assert len(plan.segments) == 2
+
+
+TOUCHED = info("touched", touched=frozenset({"v"}))
+
+
+@pytest.mark.parametrize(
+    ("writes", "segments"),
+    [
+        ([increment(TOUCHED, 1, n=1), update(TOUCHED, 1, v=3)], 2),
+        ([update(TOUCHED, 1, v=3), update(TOUCHED, 1, n=3)], 2),
+        ([increment(TOUCHED, 1, v=3), increment(TOUCHED, 1, n=3)], 2),
+        ([increment(TOUCHED, 1, v=3), update(TOUCHED, 1, n=3)], 2),
+        ([update(TOUCHED, 1, n=3), update(TOUCHED, 1, v=3)], 1),
+        ([update(TOUCHED, 1, v=3), increment(TOUCHED, 1, n=3)], 2),
+        ([update(TOUCHED, 1, v=3), update(TOUCHED, 1, v=4)], 1),
+        ([update(TOUCHED, 1, n=3), increment(TOUCHED, 1, n=3)], 1),
+        ([increment(TOUCHED, 1, n=1), increment(TOUCHED, 1, n=1)], 1),
+    ],
+)
+def test_a_column_with_an_onupdate_has_its_value_from_the_last_write_to_the_row(writes, segments):
+    assert len(plan_of(*writes).segments) == segments

@@ -134,6 +134,7 @@ class BulkWriter:
             raise NoFastPath("values are given for a column that the database generates")
         reason = table.server.copy_refusal or ("defaults are SQL expressions" if expressions else None)
         if reason is None and len(block.writes) >= _FEWEST_FOR_COPY:
+            table.require_texts(names)
             sql = f"COPY {table.name} ({_listed(table, names)}) FROM STDIN"
             return Copied(block.table, self._encode(sql), self._pieces(table, names, values))
         if reason is not None:

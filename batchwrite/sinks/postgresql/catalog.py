@@ -7,24 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection
 
-# What values are written by, as a number: where it has changed, what is known of the table is old. `c` is the table.
-_VERSION = """
-pg_catalog.hashtextextended(pg_catalog.json_build_array(
-  c.oid::pg_catalog.int8, c.relkind, c.relhasrules, c.relrowsecurity, c.relforcerowsecurity, (
-    SELECT pg_catalog.json_agg(
-      pg_catalog.json_build_array(a.attname, a.atttypid::pg_catalog.int8, a.attidentity) ORDER BY a.attnum)
-    FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped)
-)::pg_catalog.text, 0)
-""".replace("\n", " ").strip()  # in one line, as the log has statements
-
 _FACTS = """
 SELECT pg_catalog.json_build_object(
-  'version', {version}::text,
+  'oid', c.oid::pg_catalog.int8,
+  'type', (
+    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace),
   'name', c.oid::pg_catalog.regclass::text,
   'kind', c.relkind,
   'rules', c.relhasrules,
@@ -35,7 +27,7 @@ SELECT pg_catalog.json_build_object(
     SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(
       pg_catalog.format_type(y.oid, -1), y.oid::int8, a.attidentity = 'a', a.attnotnull,
       a.attidentity <> '' OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false), y.typtype,
-      pg_catalog.format_type(a.atttypid, a.atttypmod)))
+      pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::int8))
     FROM pg_catalog.pg_attribute a
     JOIN LATERAL (
       WITH RECURSIVE base AS (
@@ -88,6 +80,7 @@ class ServerColumn:
         is_numbered: Whether it gets a number of its own where a row gives none.
         kind: PostgreSQL's letter for the kind of that type: `b` base, `e` enumeration, …
         declared_as: Its type as it is declared, with a length or precision, or the domain.
+        declared_oid: Number of the type that it is declared as.
     """
 
     type_name: str
@@ -97,6 +90,7 @@ class ServerColumn:
     is_numbered: bool
     kind: str
     declared_as: str
+    declared_oid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +98,8 @@ class ServerTable:
     """A table.
 
     Attributes:
-        version: Another number for each state of what values are written by.
+        oid: The table's number.
+        type_name: The name of its rows' type, with its schema, as it is written in SQL.
         name: Its name as the server writes it.
         copy_refusal: Why COPY cannot serve where INSERT can, if so.
         has_triggers: Whether it has triggers of the user's.
@@ -118,7 +113,8 @@ class ServerTable:
             them.
     """
 
-    version: int
+    oid: int
+    type_name: str
     name: str
     copy_refusal: str | None
     has_triggers: bool
@@ -137,31 +133,38 @@ def look_up(connection: Connection, name: str) -> ServerTable | None:
         connection: The connection.
         name: The table's name as it is written in SQL.
     """
-    query = _FACTS.replace("{version}", _VERSION).replace("{name}", name.replace("'", "''")).replace("%", "%%")
+    query = _FACTS.replace("{name}", name.replace("'", "''")).replace("%", "%%")
     facts = connection.exec_driver_sql(query).scalar()
     # As a text: psycopg takes JSON for UTF-8, whatever the connection's encoding.
     return None if facts is None else _server_table(json.loads(facts))
 
 
-def verification(name: str, version: int) -> str:
-    """A statement that fails where a table is not what it was when it was looked up.
+def verification(name: str, table: ServerTable, quote: Callable[[str], str]) -> str:
+    """A statement that fails where a table is not what it was when it was looked up: another one, or of other types.
+
+    It is made of what the server has at hand as it reads a statement, and scans no catalogue: that takes a ninth of the
+    time of a query of `pg_attribute` (measured for nine columns). It needs no right to read the table.
 
     Args:
         name: The table's name as it is written in SQL.
-        version: The table's version.
+        table: What was found.
+        quote: Gives a name as it is written in SQL.
     """
-    is_same = f"({_VERSION}) OPERATOR(pg_catalog.=) ({version})::pg_catalog.int8"
     quoted = name.replace("'", "''")
-    return (
-        f"SELECT 1 OPERATOR(pg_catalog./) ({is_same})::pg_catalog.int4 FROM pg_catalog.pg_class c"
-        f" WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('{quoted}')"
-    )
+    found = [f"pg_catalog.to_regclass('{quoted}')::pg_catalog.oid"]
+    found += [
+        f"pg_catalog.pg_typeof((NULL::{table.type_name}).{quote(column)})::pg_catalog.oid" for column in table.columns
+    ]
+    known = [table.oid, *[column.declared_oid for column in table.columns.values()]]
+    same = [f"{now} OPERATOR(pg_catalog.=) {before}::pg_catalog.oid" for now, before in zip(found, known, strict=True)]
+    return f"SELECT 1 OPERATOR(pg_catalog./) ({' AND '.join(same)})::pg_catalog.int4"
 
 
 def _server_table(facts: dict[str, Any]) -> ServerTable:
     unique = facts["unique"] or []
     return ServerTable(
-        version=int(facts["version"]),
+        oid=facts["oid"],
+        type_name=facts["type"],
         name=facts["name"],
         copy_refusal=_copy_refusal(facts),
         has_triggers=facts["triggers"],
@@ -175,8 +178,9 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
                 is_numbered=numbered,
                 kind=kind,
                 declared_as=declared_as,
+                declared_oid=declared_oid,
             )
-            for name, (type_name, oid, always, not_null, numbered, kind, declared_as) in (
+            for name, (type_name, oid, always, not_null, numbered, kind, declared_as, declared_oid) in (
                 facts["columns"] or {}
             ).items()
         },

@@ -50,6 +50,7 @@ class FastTable:
 
     Attributes:
         name: Its name as it is written in SQL.
+        verification: A statement that fails where the table is not what it was when it was looked up.
     """
 
     def __init__(self, info: TableInfo, server: ServerTable, dialect: Dialect) -> None:
@@ -63,11 +64,7 @@ class FastTable:
         if any(name.startswith(_OWN_NAMES) for name in names) or self._table.name == "excluded":
             raise NoFastPath("a name of its own means something else in the statements that would be sent")
         self._writers: dict[str, TextColumn] = {}
-
-    @property
-    def verification(self) -> str:
-        """A statement that fails where the table is not what it was when it was looked up."""
-        return verification(self.name, self.server.version)
+        self.verification = verification(self.name, server, self.quote)
 
     def quoted(self, column: str) -> str:
         """A column's name as it is written in SQL."""
@@ -108,11 +105,23 @@ class FastTable:
             NoFastPath: They cannot be written so.
             Exception: Whatever a bind processor raises.
         """
+        return self._writer(column).texts(values, types, transformer)
+
+    def require_texts(self, columns: Sequence[str]) -> None:
+        """Make sure that columns are of types whose values can be written as texts, before any is.
+
+        Raises:
+            NoFastPath: One is not.
+        """
+        for column in columns:
+            self._writer(column).require()
+
+    def _writer(self, column: str) -> TextColumn:
         writer = self._writers.get(column)
         if writer is None:
             server = self._server_column(column)
             writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, server)
-        return writer.texts(values, types, transformer)
+        return writer
 
     def told_apart(self, column: str) -> frozenset[type]:
         """Types of Python whose values are equal in a column just where they are in Python; perhaps none."""

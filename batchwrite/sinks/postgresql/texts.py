@@ -255,6 +255,15 @@ class TextColumn:
         elif (server.kind != "e" and _base(server.type_name) not in suited) or _cuts_off(kind, server):
             self._refusal = f"{declared}, is {server.declared_as} in the database"
 
+    def require(self) -> None:
+        """Make sure that values of the column's type can be written so.
+
+        Raises:
+            NoFastPath: They cannot.
+        """
+        if self._refusal:
+            raise NoFastPath(self._refusal)
+
     def texts(self, values: Sequence[Any], types: frozenset[type], transformer: Transformer) -> Texts:
         """The values as texts, `None` for NULL.
 
@@ -262,8 +271,7 @@ class TextColumn:
             NoFastPath: A value cannot be written so.
             Exception: Whatever a bind processor raises.
         """
-        if self._refusal:
-            raise NoFastPath(self._refusal)
+        self.require()
         if self._only_wraps_bytes:
             self._require_no_texts(types)
         if self._process is not None and not (self._only_wraps_bytes and types <= _BYTES):
