@@ -18,6 +18,7 @@ from batchwrite.plan import Step
 from batchwrite.planner import make_plan
 from batchwrite.sinks.deadline import Deadline, watch_new_connection, watching_new_connections
 from batchwrite.sinks.options import SinkOptions
+from batchwrite.sinks.qualified import equals
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
 from batchwrite.suspects import find_suspects, split_at
@@ -283,7 +284,10 @@ class SqlSink(SqlCatalog):
                 except IntegrityError as error:
                     raise AlreadyBooked from error
             if rows and not is_kept:
-                same = [table.c[name] == sqlalchemy.bindparam(f"of_{name}") for name in rows[0]]
+                same = [
+                    equals(table.c[name], sqlalchemy.bindparam(f"of_{name}", type_=table.c[name].type))
+                    for name in rows[0]
+                ]
                 values = [{f"of_{name}": value for name, value in row.items()} for row in rows]
                 connection.execute(sqlalchemy.delete(table).where(*same), values)
 

@@ -31,7 +31,7 @@ _SECONDS_TO_CANCEL = 2.0
 
 _FREE = frozenset({pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR})
 
-_BLOCKERS = b"SELECT pg_catalog.pg_blocking_pids($1::int4)"
+_BLOCKERS = b"SELECT pg_catalog.pg_blocking_pids($1::pg_catalog.int4)"
 
 _UNIQUE_VIOLATION = "23505"
 

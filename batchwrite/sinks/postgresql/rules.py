@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ import sqlalchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import ColumnCollectionConstraint
 
-from batchwrite.errors import BatchWriteError
+from batchwrite.errors import BatchWriteError, ConfigurationError
 from batchwrite.sinks.dialects import DialectRules
 from batchwrite.sinks.lent import LentRules
+from batchwrite.sinks.postgresql.names import EQUALS, JOINED, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Constraint, Table
 
 # The names of the constraints that wait for COMMIT, as they are written in SQL.
-DEFERRED = """
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.conname) AS name
-FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+DEFERRED = f"""
+SELECT pg_catalog.quote_ident(n.nspname::{TEXT}) {JOINED} '.' {JOINED} pg_catalog.quote_ident(c.conname::{TEXT}) AS name
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid {EQUALS} c.connamespace
 WHERE c.condeferred AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
 """
 
@@ -33,6 +35,19 @@ _SUFFIXES: dict[type, str] = {
     sqlalchemy.UniqueConstraint: "key",
     sqlalchemy.ForeignKeyConstraint: "fkey",
 }
+
+# Connections speak UTF-8 while a chunk is written. In other encodings Python and the server do not always mean the same
+# characters: Python's codecs for EUC_JP, SJIS and SHIFT_JIS_2004 write U+00A5 (the yen sign) as the byte of a
+# backslash, so that what was escaped as a text escapes something else as bytes; and psycopg escapes the elements of
+# arrays as bytes, although in SJIS, BIG5, GBK and others the second byte of a character may be that of a backslash.
+_SPEAK_UTF8 = "SET LOCAL client_encoding TO 'UTF8'"
+
+# Encodings of databases that the server cannot convert to UTF-8.
+_NOT_CONVERTED = frozenset({b"SQL_ASCII", b"MULE_INTERNAL"})
+
+# Encodings of which Python's codecs write other characters as ASCII ones, or the other way round: all there are, which
+# tests/postgresql/test_encodings.py proves over all of Unicode.
+UNFAITHFUL = frozenset({"euc_jp", "shift_jis", "shift_jis_2004"})
 
 _is_expecting = threading.local()
 
@@ -64,8 +79,32 @@ class PostgresqlRules(DialectRules):
     def begin(self, connection: Connection) -> None:
         """Begin, and learn once which constraints of the database wait for COMMIT."""
         super().begin(connection)
+        self._speak_utf8(connection)
         if self._deferred is None:
             self._learn_deferred(connection)
+
+    def _speak_utf8(self, connection: Connection) -> str | None:
+        """Have the connection speak UTF-8 until the transaction ends; the encoding before, if it was another.
+
+        Raises:
+            ConfigurationError: Its encoding changes texts, and the database has none that could be converted to.
+        """
+        raw: Any = connection.connection.driver_connection
+        libpq = getattr(raw, "pgconn", None)  # psycopg's; asyncpg has no other encoding
+        if libpq is None:
+            return None
+        encoding = libpq.parameter_status(b"client_encoding")
+        if encoding in {None, b"UTF8"}:
+            return None
+        if libpq.parameter_status(b"server_encoding") not in _NOT_CONVERTED:
+            connection.exec_driver_sql(_SPEAK_UTF8)
+            return str(encoding.decode())
+        if raw.info.encoding in UNFAITHFUL:
+            raise ConfigurationError(
+                f"the connection's client_encoding, {encoding.decode()}, has one byte for several characters, so that "
+                "texts would be stored as others: set client_encoding to UTF8"
+            )
+        return None
 
     @property
     def checks_late(self) -> bool:
@@ -133,6 +172,23 @@ class PostgresqlRules(DialectRules):
 
 class LentPostgresqlRules(LentRules, PostgresqlRules):
     """PostgreSQL in somebody else's transaction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encodings: weakref.WeakKeyDictionary[Connection, str] = weakref.WeakKeyDictionary()
+
+    def _speak_utf8(self, connection: Connection) -> str | None:
+        encoding = super()._speak_utf8(connection)
+        if encoding is not None:
+            self._encodings[connection] = encoding
+        return encoding
+
+    def commit(self, connection: Connection) -> None:
+        """Release the savepoint, with the encoding as it was; going back to it undoes that, too."""
+        encoding = self._encodings.pop(connection, None)
+        if encoding is not None:
+            connection.exec_driver_sql(f"SET LOCAL client_encoding TO '{encoding}'")
+        super().commit(connection)
 
     @property
     def checks_late(self) -> bool:

@@ -48,6 +48,9 @@ _FIRST_WITH_PIPELINES = 140_000
 
 _FEATURE_NOT_SUPPORTED = "0A000"
 
+# What the rules have a connection speak, if it can: what is escaped as a text must not be something else as bytes.
+_ENCODING = "utf-8"
+
 # What the server says of a table is not asked again so soon, however many chunks fail.
 _SECONDS_TO_BELIEVE = 1.0
 
@@ -321,9 +324,12 @@ class PostgresqlSink(SqlSink):
             raise NoFastPath("the connection adapts Python's own types in a way of its own")
         if connection.get_execution_options().get("schema_translate_map"):
             raise NoFastPath("schemas are translated (schema_translate_map), which SQLAlchemy alone can do")
+        transformer = Transformer(raw)
+        if transformer.encoding != _ENCODING:
+            raise NoFastPath("the database converts no texts (SQL_ASCII)")
         return BulkWriter(
             lambda info: self._fast_table(connection, info),
-            Transformer(raw),
+            transformer,
             self._statements.check_values,
             self._statements.note_slow,
         )

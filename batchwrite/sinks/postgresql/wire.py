@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg import errors, pq
 
 from batchwrite.errors import BatchWriteError
+from batchwrite.sinks.postgresql.names import EQUALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -75,7 +76,7 @@ def insert_of(table: str, rows: Sequence[Mapping[str, Any]], quote: Callable[[st
 
 def delete_of(table: str, rows: Sequence[Mapping[str, Any]], quote: Callable[[str], str]) -> Statement:
     """The statement that deletes the rows that `insert_of` has inserted; none of their values is missing."""
-    same = " AND ".join(f"target.{quote(name)} = source.{quote(name)}" for name in rows[0])
+    same = " AND ".join(f"target.{quote(name)} {EQUALS} source.{quote(name)}" for name in rows[0])
     source = f"pg_catalog.json_populate_recordset(NULL::{table}, $1::pg_catalog.json)"
     sql = f"DELETE FROM {table} AS target USING {source} AS source WHERE {same}"
     return Statement(sql.encode(), [json.dumps(list(map(dict, rows))).encode()])
