@@ -112,7 +112,7 @@ class _Table:
     def __init__(self, table: TableInfo, groups: list[_Group]) -> None:
         self.table = table
         self.groups = groups
-        if table.is_self_referencing:
+        if table.is_self_referencing or table.keeps_order:
             raise _Unsure
         for group in groups:
             for values, types in zip(group.block.values, group.block.types, strict=True):

@@ -184,14 +184,15 @@ def _exact_delta(table: TableInfo, column: str, delta: Any) -> Any:
     elif exact is None:
         problem = f"a {type(delta).__name__} cannot be added to column {column}"
     elif isinstance(exact, timedelta):
-        pass
+        if column in table.numbers:
+            problem = f"a time span cannot be added to column {column}, which holds numbers"
     elif not _is_finite(exact):
         problem = f"a number that is not finite cannot be added to column {column}"
     elif column in table.integers and not _is_whole(exact):
         problem = f"a fraction cannot be added to column {column}, which holds whole numbers"
     if problem:
         raise ItemRefused(problem, table=table.name, column=column)
-    return exact
+    return int(exact) if column in table.integers and isinstance(exact, (float, Decimal)) else exact
 
 
 def _is_finite(number: float | Decimal) -> bool:

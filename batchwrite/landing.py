@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Items put off stay in memory: one that is one too many fails at once.
 _MOST_PARKED = 10_000
 
+# So often a chunk is written once more because a table was changed just then; if one changes all the time, it waits.
+_MOST_LOOKS = 3
+
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
 
@@ -191,12 +194,16 @@ class Landing:
                 return self._report(flight, refused.faults.items())
         except FlushFailed as error:
             self._abandon_attempts()
-            if error.fault.kind is not FaultKind.ITEM:
+            if error.fault.is_outdated and flight.looks < _MOST_LOOKS:
+                flight.looks += 1
+                return self._written(flight)
+            if not error.fault.may_be_an_items:
                 raise
             if self._finds_duplicates(flight):
                 return self._written(flight)
-            note_fallback(chunk, error.fault, self._settings.listeners)
-            has_fallen_back = True
+            if not error.is_expected:
+                note_fallback(chunk, error.fault, self._settings.listeners)
+                has_fallen_back = True
             refused = self._refusals(flight)
             self._sink.write_each(flight.items, refused.add, self._books_of(flight))
         if refused.faults and not has_fallen_back:  # the sink has expected it
@@ -254,7 +261,7 @@ class Landing:
         try:
             pending.wait(self._free)
         except FlushFailed as error:
-            if flight.is_behind and error.fault.kind is FaultKind.ITEM:
+            if flight.is_behind and error.fault.may_be_an_items:
                 return False
             raise
         if flight.is_behind and pending.refused:

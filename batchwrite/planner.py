@@ -214,10 +214,12 @@ class _TableState:
 
     @property
     def is_ordered(self) -> bool:
-        return self._ordered_kind is not None or self.table.is_self_referencing
+        return self._ordered_kind is not None or self.table.is_self_referencing or self.table.keeps_order
 
     def accept(self, position: int, write: Write, facts: _Facts) -> bool:
         """Take one write; false where it has to come after all that is here."""
+        if self.table.keeps_order and not self._is_of_one_kind(write):
+            return False
         if write.kind is Kind.INSERT:
             if self.keys and not self._is_other_row(write.values):
                 return False
@@ -237,6 +239,15 @@ class _TableState:
         if state is None:
             state = self.keys[key] = _KeyState(self.table, position)
         return state.merge(write)
+
+    def _is_of_one_kind(self, write: Write) -> bool:
+        """Whether a write is of the kind of all that is here; of keyed ones, each is of another key."""
+        if write.kind is Kind.INSERT:
+            return not self.keys
+        if self.inserts or (self.keys and self._ordered_kind is not write.kind):
+            return False
+        self._ordered_kind = write.kind
+        return True
 
     def _is_other_row(self, values: Mapping[str, Any]) -> bool:
         """Whether a new row is certainly none of those that keys here name: it is inserted before their turn."""

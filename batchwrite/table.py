@@ -59,9 +59,12 @@ class TableInfo:
         touched: Its columns that get a value of their own whenever a row changes.
         counting: Those of them whose value depends on the row, so that each change counts.
         integers: Its columns of whole numbers.
+        numbers: Its columns of numbers, the whole ones included.
         texts: Its columns of texts or byte strings.
         compact: Its columns whose values take little memory, whatever they are: numbers, dates, truth values.
         not_addable: Its columns to which nothing can be added (texts, booleans, JSON, …).
+        keeps_order: Whether the order in which its rows are written decides which of them stay: a row that collides
+            with another replaces it, or gives way.
         depth: Length of the longest chain of parents above it: tables are written in this order.
         family: The same value for all tables that foreign keys connect, in either direction.
         order: Sort key of the one fixed order of tables: parents first, then by name, in every process.
@@ -90,10 +93,12 @@ class TableInfo:
     touched: frozenset[str] = frozenset()
     counting: frozenset[str] = frozenset()
     integers: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     compact: frozenset[str] = frozenset()
     not_addable: frozenset[str] = frozenset()
     dependent: frozenset[str] = frozenset()
+    keeps_order: bool = False
     depth: int = 0
     family: Any = field(default=None, repr=False)
     order: tuple[int, str] = field(init=False, repr=False)

@@ -137,6 +137,39 @@ class Statements:
                 query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table.handle).where(_is_in(columns, some))
                 connection.execute(query.order_by(*columns).with_for_update(key_share=True)).all()
 
+    def without_rows(self, write: Write) -> Any:
+        """The statement that carries out a write, but that it writes nothing, and holds no value of the write's.
+
+        Where it fails, so does the statement with any row: a table or a column that is missing, a right.
+        """
+        table: Table = write.table.handle
+        if write.kind is Kind.INSERT or write.kind is Kind.UPSERT:
+            return self._insert_without_rows(write)
+        nothing = sqlalchemy.and_(*(table.columns[name].is_(None) for name in write.key_columns), sqlalchemy.false())
+        if write.kind is Kind.DELETE:
+            return sqlalchemy.delete(table).where(nothing)
+        # What changes by itself is given a value, too, so that nobody's function is called.
+        touched = [name for name in write.table.touched if name not in write.values]
+        names = [*write.values, *touched]
+        changes = {name: table.columns[name] if write.kind is Kind.INCREMENT else sqlalchemy.null() for name in names}
+        return sqlalchemy.update(table).where(nothing).values(changes)
+
+    def _insert_without_rows(self, write: Write) -> Any:
+        table: Table = write.table.handle
+        names = list(write.values) or [next(iter(table.columns)).key]
+        rows = sqlalchemy.select(*[sqlalchemy.null() for _ in names]).where(sqlalchemy.false())
+        insert: Any = self._rules.insert(table) if write.kind is Kind.UPSERT else None
+        if insert is None:
+            insert = sqlalchemy.insert(table)
+        statement = insert.from_select(names, rows, include_defaults=False)
+        if not hasattr(statement, "on_conflict_do_update"):
+            return statement
+        key = [table.columns[name] for name in write.key_columns]
+        changes = {table.columns[name]: statement.excluded[name] for name in write.set_columns}
+        if not changes:
+            return statement.on_conflict_do_nothing(index_elements=key)
+        return statement.on_conflict_do_update(index_elements=key, set_=changes)
+
     # ---- inserts
 
     def _insert(self, connection: Connection, block: Block) -> None:
@@ -151,7 +184,10 @@ class Statements:
             for write in rows:
                 connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
         elif not self._positional.insert(connection, block):
-            connection.execute(sqlalchemy.insert(table).inline(), [write.values for write in rows])
+            statement = self._made.setdefault(table, sqlalchemy.insert(table).inline())
+            if self._rules.sends_singly(connection, statement, block.columns):
+                self._note_slow(block, "the driver sends rows one by one whose types or defaults are SQL expressions")
+            connection.execute(statement, [write.values for write in rows])
 
     # ---- upserts
 
@@ -178,17 +214,29 @@ class Statements:
             self._made[made_for] = self._upsert_statement(first)
         statement, touched = self._made[made_for]
         parameters = [write.values | touched(write) for write in rows]
-        if len(rows) > 1 and not self._rules.sends_singly(connection, statement):
-            connection.execute(statement, parameters)
+        names = tuple(parameters[0])
+        ready = self._rules.ready(connection, statement, names)
+        if len(rows) > 1 and not self._rules.sends_singly(connection, statement, names):
+            self._upsert_all(connection, ready, block, parameters)
             return
         self._note_slow(block, "the driver cannot send several upserts of this form at once")
         for write, each in zip(rows, parameters, strict=True):
-            self._upsert_one(connection, statement, write, each)
+            self._upsert_one(connection, ready, write, each)
+
+    def _upsert_all(
+        self, connection: Connection, statement: Any, block: Block, parameters: list[dict[str, Any]]
+    ) -> None:
+        try:
+            connection.execute(statement, parameters)
+        except DBAPIError as error:
+            if not self._rules.hits_another_key(error):
+                raise
+            # Which of them, and what is to become of it, comes out one by one; part of them may have been written.
+            raise ItemRefused("a row with another key stands in the way", table=block.table.name) from error
 
     def _upsert_one(self, connection: Connection, statement: Any, write: Write, parameters: dict[str, Any]) -> None:
         try:
-            alone = self._rules.sends_singly(connection, statement)
-            connection.execute(statement, parameters if alone else [parameters])
+            connection.execute(statement, [parameters])
         except DBAPIError as error:
             if not self._rules.hits_another_key(error):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
     ConstraintName = Callable[[Constraint], str | None]
 
+_log = logging.getLogger("batchwrite")
+
+# Events of a mapped class around the INSERT of an instance.
+_EVENTS = ("before_insert", "after_insert")
+
 _NOT_ADDABLE = (
     sqlalchemy.String,
     sqlalchemy.Boolean,
@@ -30,6 +36,8 @@ _NOT_ADDABLE = (
     sqlalchemy.Uuid,
     sqlalchemy.ARRAY,
 )
+
+_NUMBERS = (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float)
 
 _COMPACT = (
     sqlalchemy.Integer,
@@ -51,14 +59,19 @@ class SqlCatalog:
     Args:
         text_is_exact: Whether the database compares texts as Python does.
         folds_texts: Whether it compares them by its own collations alone, so that `folding` tells keys apart.
+        keeps_sqlite_order: Whether it is SQLite, so that `sqlite_on_conflict` has a meaning.
         constraint_name: Gives the name that its errors have for a constraint.
     """
 
-    def __init__(self, *, text_is_exact: bool, folds_texts: bool, constraint_name: ConstraintName) -> None:
+    def __init__(
+        self, *, text_is_exact: bool, folds_texts: bool, keeps_sqlite_order: bool, constraint_name: ConstraintName
+    ) -> None:
         self._text_is_exact = text_is_exact
         self._folds_texts = folds_texts
+        self._keeps_sqlite_order = keeps_sqlite_order
         self._constraint_name = constraint_name
         self._tables: dict[Table, TableInfo] = {}
+        self._noted: set[Mapper[Any]] = set()
 
     def describe(self, table: Any) -> Target:
         """The target for a `Table` or a mapped class.
@@ -91,6 +104,7 @@ class SqlCatalog:
         mapper = None if isinstance(instance, type) else _mapper_of(type(instance))
         if mapper is None:
             raise ItemRefused(f"a {type(instance).__name__} is no instance of a mapped class")
+        self._note_events(mapper)
         state: InstanceState[Any] = sqlalchemy.inspect(instance)
         _refuse_lost_relations(mapper, state)
         rows = []
@@ -107,6 +121,19 @@ class SqlCatalog:
             rows.append((Target(table=info, names={column: column for column in info.columns}), values))
         return rows
 
+    def _note_events(self, mapper: Mapper[Any]) -> None:
+        """Say once a class that its events are not called."""
+        if mapper not in self._noted:
+            self._noted.add(mapper)
+            events = [name for name in _EVENTS if getattr(mapper.dispatch, name)]
+            if events:
+                _log.warning(
+                    "add() writes the columns of %s, and calls none of its events (%s): do in map what they do",
+                    mapper.class_.__name__,
+                    ", ".join(events),
+                    extra={"action": "events", "class": mapper.class_.__name__},
+                )
+
     def _info(self, table: Table) -> TableInfo:
         info = self._tables.get(table)
         if info is None:
@@ -114,6 +141,7 @@ class SqlCatalog:
                 table,
                 text_is_exact=self._text_is_exact,
                 folds_texts=self._folds_texts,
+                keeps_sqlite_order=self._keeps_sqlite_order,
                 constraint_name=self._constraint_name,
             )
         return info
@@ -185,7 +213,14 @@ def _has_key_of(
     return all(own is not None and own == theirs for own, theirs in pairs)
 
 
-def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constraint_name: ConstraintName) -> TableInfo:
+def _table_info(
+    table: Table,
+    *,
+    text_is_exact: bool,
+    folds_texts: bool,
+    keeps_sqlite_order: bool,
+    constraint_name: ConstraintName,
+) -> TableInfo:
     primary_key = tuple(column.key for column in table.primary_key)
     generated = {
         column.key
@@ -214,11 +249,13 @@ def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constra
         dependent=frozenset(c.key for c in table.columns if has_dependent_default(c)),
         converting=frozenset(c.key for c in table.columns if _converts(c.type)),
         integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),
+        numbers=frozenset(c.key for c in table.columns if isinstance(c.type, _NUMBERS)),
         texts=frozenset(
             c.key for c in table.columns if isinstance(c.type, (sqlalchemy.String, sqlalchemy.LargeBinary))
         ),
         compact=frozenset(c.key for c in table.columns if isinstance(c.type, _COMPACT)),
         not_addable=frozenset(c.key for c in table.columns if isinstance(c.type, _NOT_ADDABLE)),
+        keeps_order=keeps_sqlite_order and _has_on_conflict(table),
         depth=_depth(table, {}),
         family=min(other.fullname for other in _family(table)),
         is_expression=is_expression,
@@ -266,6 +303,15 @@ def _constraints(table: Table, constraint_name: ConstraintName) -> dict[str, tup
         if index.unique and index.name:
             named[index.name] = tuple(column.key for column in index.columns)
     return named
+
+
+def _has_on_conflict(table: Table) -> bool:
+    """Whether a constraint says what SQLite does where a row collides: `REPLACE`, `IGNORE` and the like."""
+    return any(
+        name.startswith("sqlite_on_conflict") and value is not None
+        for part in (*table.constraints, *table.columns)
+        for name, value in part.dialect_kwargs.items()
+    )
 
 
 def _converts(kind: Any) -> bool:

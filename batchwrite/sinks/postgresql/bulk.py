@@ -184,8 +184,8 @@ class BulkWriter:
         named = ", ".join(f"{cast} AS v{number}" for number, cast in enumerate(source.casts))
         matches = _matches(table, first.key_columns)
         given = f"WITH bw_v AS (SELECT place, {named} FROM {source.with_place})"
-        same = f"u.place {EQUALS} v.place"
-        missing = f"SELECT v.place FROM bw_v AS v LEFT JOIN bw_u AS u ON {same} WHERE u.place IS NULL"
+        is_place = f"u.place {EQUALS} v.place"
+        missing = f"SELECT v.place FROM bw_v AS v LEFT JOIN bw_u AS u ON {is_place} WHERE u.place IS NULL"
         if first.kind is Kind.DELETE:
             sql = (
                 f"{given}, bw_u AS (DELETE FROM {table.name} AS t USING bw_v AS v WHERE {matches} RETURNING v.place)"
@@ -195,7 +195,8 @@ class BulkWriter:
             changes, guard = self._changes(table, block, len(keys))
             own = ", ".join(f"t.{table.quoted(name)} AS k{number}" for number, name in enumerate(first.key_columns))
             order = ", ".join(f"t.{table.quoted(name)}" for name in first.key_columns)
-            locked = " AND ".join(f"l.k{number} {EQUALS} v.v{number}" for number in range(len(keys)))
+            same = [table.equals(name) for name in first.key_columns]
+            locked = " AND ".join(f"l.k{number} {each} v.v{number}" for number, each in enumerate(same))
             sql = (
                 f"{given}, bw_l AS (SELECT {own} FROM {table.name} AS t JOIN bw_v AS v ON {matches}"
                 f" ORDER BY {order} FOR NO KEY UPDATE OF t),"
@@ -304,4 +305,6 @@ def _listed(table: FastTable, columns: Sequence[str]) -> str:
 
 
 def _matches(table: FastTable, columns: Sequence[str]) -> str:
-    return " AND ".join(f"t.{table.quoted(name)} {EQUALS} v.v{number}" for number, name in enumerate(columns))
+    return " AND ".join(
+        f"t.{table.quoted(name)} {table.equals(name)} v.v{number}" for number, name in enumerate(columns)
+    )

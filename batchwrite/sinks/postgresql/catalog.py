@@ -20,22 +20,34 @@ def _name_of(schema: str, name: str) -> str:
     return f"{quoted[0]} {JOINED} '.' {JOINED} {quoted[1]}"
 
 
-# What a column's type is in the end: a domain over what is PostgreSQL's own, or over an enumeration, is one of these.
-_KIND = f"""(
+# The type of a column, and for a domain the type that it is over.
+_BASE = f"""
   WITH RECURSIVE base AS (
-    SELECT y.typtype AS kind, y.typbasetype AS next, y.typnamespace AS place UNION ALL
-    SELECT b.typtype, b.typbasetype, b.typnamespace FROM base JOIN pg_catalog.pg_type b ON b.oid {EQUALS} base.next)
-  SELECT CASE WHEN y.typtype {EQUALS} 'd' AND NOT (base.kind {EQUALS} 'e'
-    OR base.place {EQUALS} 'pg_catalog'::pg_catalog.regnamespace) THEN base.kind ELSE y.typtype END
-  FROM base WHERE base.next {EQUALS} 0)"""
+    SELECT b.oid, b.typname, b.typnamespace, b.typtype, b.typbasetype FROM pg_catalog.pg_type b
+    WHERE b.oid {EQUALS} a.atttypid
+    UNION ALL SELECT b.oid, b.typname, b.typnamespace, b.typtype, b.typbasetype FROM base
+    JOIN pg_catalog.pg_type b ON b.oid {EQUALS} base.typbasetype WHERE base.typtype {EQUALS} 'd')
+  SELECT base.oid, base.typname, base.typnamespace, base.typtype FROM base WHERE base.typtype {DIFFERS} 'd'"""
 
 _IS_NUMBERED = f"""a.attidentity {DIFFERS} ''
   OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) {operator("~~")} 'nextval(%', false)"""
 
 _HAS_ODD_NULLS = f"""COALESCE(pg_catalog.to_jsonb(i) {operator("->>")} 'indnullsnotdistinct' {EQUALS} 'true', false)"""
 
+# What values are written by, as a number: where it has changed, what is known of the table is old. `c` is the table.
+_VERSION = f"""
+pg_catalog.hashtextextended(pg_catalog.json_build_array(
+  c.oid::pg_catalog.int8, c.relkind, c.relhasrules, c.relrowsecurity, c.relforcerowsecurity, (
+    SELECT pg_catalog.json_agg(
+      pg_catalog.json_build_array(a.attname, a.atttypid::pg_catalog.int8, a.attidentity) ORDER BY a.attnum)
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid {EQUALS} c.oid AND a.attnum {operator(">")} 0 AND NOT a.attisdropped)
+)::pg_catalog.text, 0)
+""".replace("\n", " ").strip()  # in one line, as the log has statements
+
 _FACTS = f"""
 SELECT pg_catalog.json_build_object(
+  'version', {_VERSION}::pg_catalog.text,
   'name', {_name_of("n.nspname", "c.relname")},
   'kind', c.relkind,
   'rules', c.relhasrules,
@@ -45,9 +57,12 @@ SELECT pg_catalog.json_build_object(
     SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid {EQUALS} c.oid AND x.contype {EQUALS} 'x'),
   'columns', (
     SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(
-      pg_catalog.format_type(a.atttypid, -1), {_name_of("m.nspname", "y.typname")}, a.atttypid::pg_catalog.int8,
-      a.attidentity {EQUALS} 'a', a.attnotnull, {_IS_NUMBERED}, {_KIND}))
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid {EQUALS} a.atttypid
+      pg_catalog.format_type(y.oid, -1), pg_catalog.quote_ident(m.nspname::pg_catalog.text),
+      pg_catalog.quote_ident(y.typname::pg_catalog.text), y.oid::pg_catalog.int8,
+      a.attidentity {EQUALS} 'a', a.attnotnull, {_IS_NUMBERED}, y.typtype,
+      pg_catalog.format_type(a.atttypid, a.atttypmod)))
+    FROM pg_catalog.pg_attribute a
+    JOIN LATERAL ({_BASE}) y ON true
     JOIN pg_catalog.pg_namespace m ON m.oid {EQUALS} y.typnamespace
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid {EQUALS} a.attrelid AND d.adnum {EQUALS} a.attnum
     WHERE a.attrelid {EQUALS} c.oid AND a.attnum {operator(">")} 0 AND NOT a.attisdropped),
@@ -75,7 +90,15 @@ SELECT pg_catalog.json_build_object(
       JOIN pg_catalog.pg_namespace z ON z.oid {EQUALS} o.oprnamespace)))
     FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class p ON p.oid {EQUALS} f.confrelid
     JOIN pg_catalog.pg_namespace q ON q.oid {EQUALS} p.relnamespace
-    WHERE f.conrelid {EQUALS} c.oid AND f.contype {EQUALS} 'f')
+    WHERE f.conrelid {EQUALS} c.oid AND f.contype {EQUALS} 'f'),
+  'partitions', CASE WHEN c.relkind {EQUALS} 'p' THEN (
+    SELECT pg_catalog.json_object_agg(r.relname, (
+      SELECT pg_catalog.json_object_agg(k.conname, (
+        SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid {EQUALS} k.conrelid AND a.attnum {EQUALS} ANY (k.conkey)))
+      FROM pg_catalog.pg_constraint k WHERE k.conrelid {EQUALS} r.oid))
+    FROM pg_catalog.pg_partition_tree(c.oid::pg_catalog.regclass) tree
+    JOIN pg_catalog.pg_class r ON r.oid {EQUALS} tree.relid) END
 )::pg_catalog.text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid {EQUALS} c.relnamespace
 WHERE c.oid {EQUALS} pg_catalog.to_regclass('{{name}}')
@@ -87,23 +110,27 @@ class ServerColumn:
     """A column.
 
     Attributes:
-        type_name: Its type without a length or precision, as people write it.
-        cast: The same with its schema: a cast to it cuts nothing off, and means no other type of that name.
-        type_oid: Number of its type.
+        type_name: Its type without a length or precision, and for a domain the type that it is over: a cast to it cuts
+            nothing off. (One to a domain over `varchar(3)` would, where INSERT refuses what is too long.)
+        cast: That type's name with its schema: no other type of that name can be meant.
+        equals: The operator by which its values are the same: that type's own, wherever it is.
+        type_oid: Number of that type.
         is_always_generated: Whether INSERT refuses any value for it (GENERATED ALWAYS AS IDENTITY).
         is_not_null: Whether it cannot be NULL.
         is_numbered: Whether it gets a number of its own where a row gives none.
-        kind: PostgreSQL's letter for the kind of its type: `b` base, `e` enumeration, …; `d` for a domain over
-            what is PostgreSQL's own or an enumeration, and that of the type below it for any other.
+        kind: PostgreSQL's letter for the kind of that type: `b` base, `e` enumeration, …
+        declared_as: Its type as it is declared, with a length or precision, or the domain.
     """
 
     type_name: str
     cast: str
+    equals: str
     type_oid: int
     is_always_generated: bool
     is_not_null: bool
     is_numbered: bool
     kind: str
+    declared_as: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +138,7 @@ class ServerTable:
     """A table.
 
     Attributes:
+        version: Another number for each state of what values are written by.
         name: Its name with its schema.
         copy_refusal: Why COPY cannot serve where INSERT can, if so.
         has_triggers: Whether it has triggers of the user's.
@@ -121,8 +149,11 @@ class ServerTable:
         checks: Its CHECK constraints: the expression and the columns.
         references: Its foreign keys: the table referred to, with its schema, and for each column its name, the name
             of the one that it refers to, and the operator by which the server compares the two, the other's first.
+        partitions: The columns of each named constraint of each of its partitions, by name; the table itself among
+            them.
     """
 
+    version: int
     name: str
     copy_refusal: str | None
     has_triggers: bool
@@ -131,6 +162,7 @@ class ServerTable:
     unique: tuple[frozenset[str], ...]
     checks: tuple[tuple[str, frozenset[str]], ...]
     references: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]
+    partitions: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
 def look_up(connection: Connection, name: str) -> ServerTable | None:
@@ -146,9 +178,25 @@ def look_up(connection: Connection, name: str) -> ServerTable | None:
     return None if facts is None else _server_table(json.loads(facts))
 
 
+def verification(name: str, version: int) -> str:
+    """A statement that fails where a table is not what it was when it was looked up.
+
+    Args:
+        name: The table's name as it is written in SQL.
+        version: The table's version.
+    """
+    is_same = f"({_VERSION}) OPERATOR(pg_catalog.=) ({version})::pg_catalog.int8"
+    quoted = name.replace("'", "''")
+    return (
+        f"SELECT 1 OPERATOR(pg_catalog./) ({is_same})::pg_catalog.int4 FROM pg_catalog.pg_class c"
+        f" WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('{quoted}')"
+    )
+
+
 def _server_table(facts: dict[str, Any]) -> ServerTable:
     unique = facts["unique"] or []
     return ServerTable(
+        version=int(facts["version"]),
         name=facts["name"],
         copy_refusal=_copy_refusal(facts),
         has_triggers=facts["triggers"],
@@ -156,14 +204,18 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
         columns={
             name: ServerColumn(
                 type_name=type_name.removeprefix("pg_catalog."),  # where another is found under the name
-                cast=cast,
+                cast=f"{schema}.{own_name}",
+                equals=EQUALS if kind == "e" else f"OPERATOR({schema}.=)",
                 type_oid=oid,
                 is_always_generated=always,
                 is_not_null=not_null,
                 is_numbered=numbered,
                 kind=kind,
+                declared_as=declared_as,
             )
-            for name, (type_name, cast, oid, always, not_null, numbered, kind) in (facts["columns"] or {}).items()
+            for name, (type_name, schema, own_name, oid, always, not_null, numbered, kind, declared_as) in (
+                facts["columns"] or {}
+            ).items()
         },
         unique=tuple(frozenset(columns) for columns in unique if columns),
         checks=tuple((expression, frozenset(columns or ())) for expression, columns in facts["checks"] or ()),
@@ -171,6 +223,10 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
             (parent, tuple((own, other, same) for own, other, same in pairs))
             for parent, pairs in facts["references"] or ()
         ),
+        partitions={
+            name: {constraint: tuple(columns or ()) for constraint, columns in (constraints or {}).items()}
+            for name, constraints in (facts["partitions"] or {}).items()
+        },
     )
 
 

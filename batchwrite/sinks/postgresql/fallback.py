@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchwrite.codes import SQLSTATE_CLASSES, SQLSTATES
@@ -152,11 +153,21 @@ def _first_places(items: Sequence[int], count: int) -> list[int]:
 
 
 def _block(plan: FallbackPlan) -> str:
+    return f"DO {_dollar_quoted(_body(plan))}"
+
+
+def _dollar_quoted(text: str) -> str:
+    """A text between dollar signs, with a tag that does not stand in it: the name of a table or column may hold any."""
+    tags = (f"$batchwrite{number or ''}$" for number in count())
+    tag = next(tag for tag in tags if tag not in text)
+    return f"{tag}\n{text}{tag}"
+
+
+def _body(plan: FallbackPlan) -> str:
     groups = list(enumerate(plan.groups))
     declared = "\n".join(line for number, group in groups for line in _declarations(number, group))
     bulk_first = _bulk_first(groups) if plan.is_bulk_first else ""
-    return f"""DO $batchwrite$
-#variable_conflict use_column
+    return f"""#variable_conflict use_column
 DECLARE
 {declared}
 bw_everyone int[] := pg_catalog.current_setting('batchwrite.everyone')::int[];
@@ -172,7 +183,7 @@ IF bw_deferred IS NOT NULL THEN SET CONSTRAINTS ALL IMMEDIATE; END IF;
 {_windows(groups, is_after_bulk=False)}
 PERFORM pg_catalog.set_config('{_RESULT}', '[' {JOINED} pg_catalog.array_to_string(bw_refused, ',')
   {JOINED} ']', true);
-END $batchwrite$"""
+END """
 
 
 def _declarations(number: int, group: Group) -> Iterator[str]:
@@ -184,7 +195,10 @@ def _declarations(number: int, group: Group) -> Iterator[str]:
 
 
 def _is_not_an_item_fault() -> str:
-    """The condition under which an error is none of the items': from the tables in `faults`."""
+    """The condition under which an error is none of the items': from the tables in `codes`.
+
+    What looks fatal is an item's here: the block comes behind the same statements without rows, which have not failed.
+    """
 
     def is_one_of(text: str, codes: Sequence[str]) -> str:
         listed = ", ".join(f"'{code}'" for code in codes)
@@ -192,7 +206,8 @@ def _is_not_an_item_fault() -> str:
 
     own = [code for code, means in SQLSTATES.items() if means.kind is FaultKind.ITEM]
     others = [code for code, means in SQLSTATES.items() if means.kind is not FaultKind.ITEM]
-    classes = [code for code, means in SQLSTATE_CLASSES.items() if means.kind is not FaultKind.ITEM]
+    may_be_items = {FaultKind.ITEM, FaultKind.FATAL}
+    classes = [code for code, means in SQLSTATE_CLASSES.items() if means.kind not in may_be_items]
     return (
         f"NOT {is_one_of('bw_state', own)} AND "
         f"({is_one_of('bw_state', others)} OR {is_one_of('pg_catalog.left(bw_state, 2)', classes)})"
@@ -275,7 +290,8 @@ def _one(number: int, group: Group) -> str:
         return f"{_insert(group)} VALUES ({', '.join([*texts, *group.expressions.values()])}){_on_conflict(group)};"
     count = len(group.key_columns)
     matches = " AND ".join(
-        f"t.{table.quoted(name)} {EQUALS} {text}" for name, text in zip(group.key_columns, texts[:count], strict=True)
+        f"t.{table.quoted(name)} {table.equals(name)} {text}"
+        for name, text in zip(group.key_columns, texts[:count], strict=True)
     )
     if group.kind is Kind.DELETE:
         change = f"DELETE FROM {table.name} AS t WHERE {matches}"
@@ -380,7 +396,7 @@ def _all(number: int, group: Group) -> str:
     sums = ", ".join(f"pg_catalog.sum({cast}) AS v{place}" for place, cast in enumerate(casts[count:]))
     sets, guard = _sets(group, [f"v.v{place}" for place in range(len(casts) - count)])
     matches = " AND ".join(
-        f"t.{table.quoted(name)} {EQUALS} v.k{place}" for place, name in enumerate(group.key_columns)
+        f"t.{table.quoted(name)} {table.equals(name)} v.k{place}" for place, name in enumerate(group.key_columns)
     )
     listed = ", ".join(f"k{place}" for place in range(count))
     return f"""WITH bw_v AS (SELECT {keys}, {sums} FROM {source} WHERE bw_ok[s.bw_item] GROUP BY {listed}),
@@ -400,7 +416,7 @@ def _look_for_suspects(number: int, group: Group, groups: Sequence[tuple[int, Gr
     table = group.table
     given = {table.server_name(name): f"q.bw_c{place}" for place, name in enumerate(group.names)}
     if group.is_keyed:  # the row must be there, or come before
-        keys = [(table.server_name(name), table.server_name(name), EQUALS) for name in group.key_columns]
+        keys = [(table.server_name(name), table.server_name(name), table.equals(name)) for name in group.key_columns]
         conditions = [_parent_is_missing(table.regclass, keys, given, groups, table)]
     else:
         conditions = list(_insert_conditions(group, given, groups))
@@ -431,7 +447,9 @@ def _insert_conditions(group: Group, given: dict[str, str], groups: Sequence[tup
             yield f"({expression}) IS FALSE"
     for columns in server.unique if group.kind is Kind.INSERT else ():
         if columns.issubset(given):
-            matches = " AND ".join(f"x.{table.quote(name)} {EQUALS} {given[name]}" for name in sorted(columns))
+            matches = " AND ".join(
+                f"x.{table.quote(name)} {server.columns[name].equals} {given[name]}" for name in sorted(columns)
+            )
             # A scalar sub-select with a LIMIT is looked up in the index row by row; a join might hash the whole table.
             yield f"(SELECT 1 FROM {table.name} AS x WHERE {matches} LIMIT 1) IS NOT NULL"
     for parent, pairs in server.references:
@@ -463,5 +481,6 @@ def _parent_is_missing(
         names = ", ".join([*(f"bw_c{place}" for place in range(len(pairs))), "bw_item"])
         nulls = " AND ".join(f"p.bw_c{place} IS NOT NULL" for place in range(len(pairs)))
         source = f"{arrays} AS p ({names}) WHERE bw_ok[p.bw_item] AND {nulls}"
+        # By PostgreSQL's own operator: of a type of an extension's (citext) that may suspect one too many.
         condition += f" AND NOT ({row}) {EQUALS} ANY (SELECT {made} FROM {source})"
     return f"({condition})"

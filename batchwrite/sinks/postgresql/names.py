@@ -9,10 +9,9 @@ What stays unqualified is the user's: the table, which SQLAlchemy would name in 
 defaults. The expressions of CHECK constraints are written by the server itself, which qualifies what would not be
 found.
 
-Columns are compared by pg_catalog's operators, too. These are right for what the fast path writes: built-in types,
-enumerations, and domains over either. Columns of an extension's types (citext, ltree, hstore), whose `=` lies in the
-extension's schema, are written by SQLAlchemy, in whose statements the `search_path` decides, as in the user's own. A
-reference is compared by the operator that the foreign key itself has, wherever that is.
+A column is compared by the `=` of its own type: pg_catalog's, or, where the type is an extension's (citext), the one in
+the type's own schema; a reference by the operator that the foreign key itself has. What SQLAlchemy writes in its own
+way (ltree, hstore, arrays, SQL expressions) is looked for along the `search_path`, as in the user's own statements.
 """
 
 

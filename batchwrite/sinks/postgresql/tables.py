@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import types
 
+from batchwrite.sinks.postgresql.catalog import verification
 from batchwrite.sinks.postgresql.texts import NoFastPath, TextColumn
 from batchwrite.sinks.statements import DefaultContext, has_expressions
 from batchwrite.write import Kind
@@ -63,6 +64,11 @@ class FastTable:
             raise NoFastPath("a name of its own means something else in the statements that would be sent")
         self._writers: dict[str, TextColumn] = {}
 
+    @property
+    def verification(self) -> str:
+        """A statement that fails where the table is not what it was when it was looked up."""
+        return verification(self.name, self.server.version)
+
     def quoted(self, column: str) -> str:
         """A column's name as it is written in SQL."""
         return self._quoted[column]
@@ -83,6 +89,11 @@ class FastTable:
     def cast(self, column: str) -> str:
         """The type that a column's texts are cast to."""
         name: str = self._server_column(column).cast
+        return name
+
+    def equals(self, column: str) -> str:
+        """The operator by which a column's values are the same."""
+        name: str = self._server_column(column).equals
         return name
 
     def is_always_generated(self, columns: Sequence[str]) -> bool:
