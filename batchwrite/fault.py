@@ -53,7 +53,8 @@ class Fault:
             made, or the client's own patience has ended.
         is_unproven: Whether it looks fatal, but might be an item's: that is proven or not by the same statement without
             rows.
-        is_outdated: Whether what the sink knew of a table was old: it has learnt it, and will do better at once.
+        is_outdated: Whether what the sink knew of the tables was old, or not enough: it has learnt better, and is to be
+            asked once more, at once.
         is_booked: Whether the chunk's books stood in the way: an earlier attempt may have been committed.
         detail: The full text of the exception, which may quote row values.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Items put off stay in memory: one that is one too many fails at once.
 _MOST_PARKED = 10_000
 
-# So often a chunk is written once more because a table was changed just then; if one changes all the time, it waits.
+# So often a chunk is written once more, at once, because the sink has learnt what its tables are; then it waits.
 _MOST_LOOKS = 3
 
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"

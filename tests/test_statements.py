@@ -200,8 +200,7 @@ class Counter(logging.Handler):
         self.count = 0
 
     def note(self, statement, times=1):
-        if DML.match(statement):
-            self.count += times
+        self.count += times * sum(bool(DML.match(each)) for each in statement.split("; "))
 
     def emit(self, record):
         self.note(record.getMessage())

@@ -74,8 +74,8 @@ class AlreadyBooked(Exception):
     """What is to be committed with a chunk stands in the way of itself."""
 
 
-class TableChanged(Exception):
-    """What is known of a table is old."""
+class AnotherWay(Exception):
+    """The chunk is to be written in another way, at once: by what a table is now, or by other statements."""
 
 
 class _Groups:
@@ -542,8 +542,8 @@ class SqlSink(SqlCatalog):
         """The fault, with what the table's definition knows of it beside what the database said."""
         if isinstance(error, (FlushFailed, _UndoneByDatabase)):
             return error.fault
-        if isinstance(error, TableChanged):
-            text = "a table was changed just then, again and again"
+        if isinstance(error, AnotherWay):
+            text = "the tables were changed again and again while the chunk was written"
             return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_outdated=True)
         if isinstance(error, AlreadyBooked):
             text = "the books of the chunk are there already: an attempt before may have been committed"

@@ -24,7 +24,7 @@ from batchwrite.sinks.postgresql.order import is_bulk_first
 from batchwrite.sinks.postgresql.rules import LentPostgresqlRules, PostgresqlRules
 from batchwrite.sinks.postgresql.tables import FastTable, table_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
-from batchwrite.sinks.sql import FailedAt, SqlSink, TableChanged
+from batchwrite.sinks.sql import AnotherWay, FailedAt, SqlSink
 from batchwrite.suspects import find_suspects
 from batchwrite.write import Kind
 
@@ -88,6 +88,7 @@ class PostgresqlSink(SqlSink):
         super().__init__(engine, rules, owns_engine=owns_engine, options=options, lender=lender)
         self._fast_tables: dict[TableInfo, FastTable] = {}
         self._looked_up = 0.0
+        self._is_slow_once = False  # whether it has come out that the next chunk has no fast path
 
     # ---- the sink
 
@@ -169,6 +170,9 @@ class PostgresqlSink(SqlSink):
         Raises:
             FlushFailed: It could not even begin.
         """
+        if self._is_slow_once:
+            self._is_slow_once = False
+            return None
         plan = make_plan(items)
         if plan.refusal:
             raise FlushFailed(self._classified(ItemRefused(plan.refusal), None))
@@ -424,6 +428,10 @@ class PostgresqlSink(SqlSink):
         except wire.StatementFailed as error:
             self._require_unchanged(error, frame)
             raise _cause_of(error) from None
+        except _NotCopied as error:
+            self._statements.note_slow(error.table, str(error.__cause__))
+            self._is_slow_once = True
+            raise AnotherWay from error
         return ()
 
     def _frame(self, raw: Any, tables: _Tables, *, has_arrays: bool = True) -> _Frame:
@@ -437,17 +445,18 @@ class PostgresqlSink(SqlSink):
             before += [_REMEMBER, _READ_NULLS] if self.is_lent else [_READ_NULLS]
         checks = [table.verification.encode(raw.info.encoding) for table in tables.used.values()]
         after = [_RESTORE] if has_arrays and self.is_lent else []
-        return _Frame([*before, *checks], range(len(before), len(before) + len(checks)), after)
+        again = [_READ_NULLS] if after else []
+        return _Frame([*before, *checks], range(len(before), len(before) + len(checks)), after, again)
 
     def _require_unchanged(self, error: wire.StatementFailed, frame: _Frame) -> None:
         """Look whether a statement has failed that says that a table is not what it was.
 
         Raises:
-            TableChanged: It has; what was known of the tables is forgotten.
+            AnotherWay: It has; what was known of the tables is forgotten.
         """
         if error.number in frame.checks:
             self._fast_tables.clear()
-            raise TableChanged from error
+            raise AnotherWay from error
 
 
 def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
@@ -458,6 +467,10 @@ def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
         return False  # one connection for everybody, or for each thread
     most = pool.size() + getattr(pool, "_max_overflow", 0)  # SQLAlchemy has no other name for it
     return not others or most < pool.size() or pool.checkedout() < most
+
+
+class _NotCopied(FailedAt):
+    """While the rows of a table were sent, it came out that they have no fast path."""
 
 
 class _Tables:
@@ -487,16 +500,18 @@ class _Frame(NamedTuple):
         before: What begins it, and makes sure that its statements mean what they are meant to.
         checks: Which of these look whether the tables are what they were.
         after: What puts settings of the owner's back.
+        again: What is needed once more where there are several such messages.
     """
 
     before: Sequence[bytes]
     checks: range = range(0)
     after: Sequence[bytes] = ()
+    again: Sequence[bytes] = ()
 
     @property
     def begun(self) -> _Frame:
         """The same once it has begun."""
-        return _Frame((), after=self.after)
+        return _Frame(self.again, after=self.after, again=self.again)
 
 
 def _execute(
@@ -538,12 +553,10 @@ def _copy(raw: Any, opening: Sequence[bytes], part: Copied) -> Generator[bool, N
             # Row-level security that came, or applies, later than the table was looked up: INSERT will do.
             raise FailedAt(part.table) from ItemRefused("COPY cannot serve here", table=part.table.name)
         raise FailedAt(part.table) from error.__cause__
+    except (GeneratorExit, KeyboardInterrupt, wire.LinkError):
+        raise
     except NoFastPath as reason:
-        raise FailedAt(part.table) from ItemRefused(str(reason), table=part.table.name)
-    except (GeneratorExit, KeyboardInterrupt):
-        raise
-    except wire.LinkError:
-        raise
+        raise _NotCopied(part.table) from reason
     except Exception as error:
         raise FailedAt(part.table) from error  # of a value: a bind processor has raised
 
