@@ -17,6 +17,7 @@ from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_i
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
 from batchwrite.sinks.deadline import Deadline, watch_new_connection, watching_new_connections
+from batchwrite.sinks.dialects import NotReplicated
 from batchwrite.sinks.options import SinkOptions
 from batchwrite.sinks.qualified import equals
 from batchwrite.sinks.statements import Statements
@@ -369,8 +370,13 @@ class SqlSink(SqlCatalog):
 
     def _commit(self, connection: Connection) -> None:
         """COMMIT. An error that the server reports is a rollback; no answer at all is a doubt."""
+        self._deadlines[connection].spare_commit()
         try:
             self._rules.commit(connection)
+        except NotReplicated as error:
+            self._rules.note_doubt()
+            fault = replace(self._classified(error, connection), at_commit=True)
+            raise FlushFailed(replace(fault, kind=FaultKind.IN_DOUBT)) from error
         except BaseException as error:
             fault = replace(self._classified(error, connection), at_commit=True)
             is_answered = fault.kind is not FaultKind.LOST or self._rules.is_lent
@@ -378,6 +384,7 @@ class SqlSink(SqlCatalog):
                 self._undo(connection)
                 raise FlushFailed(fault) from error
             connection.invalidate()
+            self._rules.note_doubt()
             doubt = "COMMIT got no answer: the chunk may have been written or not"
             raise FlushFailed(replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)) from error
 
@@ -454,7 +461,7 @@ class SqlSink(SqlCatalog):
             cause = error.__cause__
             if error.fault.kind is not FaultKind.IN_DOUBT or not isinstance(cause, Exception):
                 raise
-            text = "the connection to the database was lost"
+            text = str(cause) if isinstance(cause, NotReplicated) else "the connection to the database was lost"
             raise FlushFailed(replace(error.fault, kind=FaultKind.LOST, message=text)) from cause
 
     # ---- bulk

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import ColumnCollectionConstraint
 
 from batchwrite.errors import BatchWriteError, ConfigurationError
-from batchwrite.sinks.dialects import DialectRules
+from batchwrite.sinks.dialects import DialectRules, NotReplicated
 from batchwrite.sinks.lent import LentRules
 from batchwrite.sinks.postgresql.names import EQUALS, JOINED, TEXT
+from batchwrite.sinks.postgresql.notices import leaves_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +43,8 @@ _SUFFIXES: dict[type, str] = {
 # backslash, so that what was escaped as a text escapes something else as bytes; and psycopg escapes the elements of
 # arrays as bytes, although in SJIS, BIG5, GBK and others the second byte of a character may be that of a backslash.
 _SPEAK_UTF8 = "SET LOCAL client_encoding TO 'UTF8'"
+
+_MARK = "SELECT pg_catalog.pg_logical_emit_message(true, 'batchwrite', ''::pg_catalog.text)"
 
 # Encodings of databases that the server cannot convert to UTF-8.
 _NOT_CONVERTED = frozenset({b"SQL_ASCII", b"MULE_INTERNAL"})
@@ -74,6 +78,8 @@ class PostgresqlRules(DialectRules):
 
     def __init__(self) -> None:
         self._deferred: tuple[str, ...] | None = None
+        self._is_in_doubt = False  # whether something may be committed that no standby has yet
+        self._marked: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._thresholds: dict[Connection, tuple[Any, int | None]] = {}
         logging.getLogger("psycopg").addFilter(_quiet_pipeline)  # once: a logger ignores a filter that it has
 
@@ -175,6 +181,49 @@ class PostgresqlRules(DialectRules):
         name = getattr(status, "name", "INTRANS")
         if name != "INTRANS" or not connection.in_transaction():
             raise BatchWriteError(f"the transaction is {name} where it should be ready to be committed")
+        if self._is_in_doubt and not self.is_lent:
+            self._mark(connection)
+
+    def note_doubt(self) -> None:
+        """Read nothing any more that may be lost at a failover, until a COMMIT shows that it will not be."""
+        self._is_in_doubt = True
+
+    def commit(self, connection: Connection) -> None:
+        """Commit the transaction.
+
+        Raises:
+            NotReplicated: It is committed, and may be lost.
+        """
+        raw: Any = connection.connection.driver_connection
+        is_marked = connection in self._marked
+        self._marked.discard(connection)
+        if not hasattr(raw, "add_notice_handler"):  # psycopg's
+            super().commit(connection)
+            return
+        doubts: list[bool] = []
+
+        def hear(notice: Any) -> None:
+            doubts.append(leaves_doubt(notice))  # at once: it holds nothing afterwards
+
+        raw.add_notice_handler(hear)
+        try:
+            super().commit(connection)
+        finally:
+            raw.remove_notice_handler(hear)
+        if any(doubts):
+            raise NotReplicated
+        if is_marked:
+            self._is_in_doubt = False
+
+    def _mark(self, connection: Connection) -> None:
+        """Write a mark into the server's log: once COMMIT is answered, all that was committed before is replicated.
+
+        What was read may have been committed without being replicated, and COMMIT waits for no standby where nothing
+        was written.
+        """
+        with suppress(DBAPIError), connection.begin_nested():  # a server that is PostgreSQL in name only
+            connection.exec_driver_sql(_MARK)
+            self._marked.add(connection)
 
     def constraint_name(self, constraint: Constraint) -> str | None:
         """The name, or else the one that PostgreSQL makes up."""

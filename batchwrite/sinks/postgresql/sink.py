@@ -193,9 +193,10 @@ class PostgresqlSink(SqlSink):
             if isinstance(error, Exception):
                 raise FlushFailed(fault) from error
             raise
-        commit = wire.Commit() if commits_along else None
+        spare_commit = self._deadlines[connection].spare_commit
+        commit = wire.Commit(spare_commit) if commits_along else None
         talk = self._talk(connection, tables, parts, commit, last)
-        return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing)
+        return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing, spare_commit)
 
     def _closing(self, connection: Connection, books: Books | None) -> Closing:
         """Gives the statements that write what is to be committed with the items."""
@@ -259,6 +260,7 @@ class PostgresqlSink(SqlSink):
             self._give_back,
             self._rules,
             closing=self._closing(connection, books),
+            on_commit=self._deadlines[connection].spare_commit,
         )
 
     def _suspects(self, items: Sequence[Sequence[Write]], layout: Layout) -> set[int]:
