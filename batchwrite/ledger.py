@@ -246,6 +246,23 @@ class Bookkeeper:
             raise FlushFailed(_other_items(self.run_id, chunk.first_index))
         return entry.report(chunk)
 
+    def find_part(self, chunk: Chunk, wholes: Iterable[tuple[Chunk, int]]) -> ChunkReport | None:
+        """What became of a chunk, if it has been committed, by itself or as a part of a larger one.
+
+        Args:
+            chunk: The chunk.
+            wholes: What it may have been committed as a part of, the largest first, and where it begins there.
+
+        Raises:
+            FlushFailed: As `find`.
+        """
+        for whole, start in wholes:
+            report = self.find(whole)
+            part = report.part(chunk, start) if report is not None else None
+            if part is not None:
+                return part
+        return self.find(chunk)
+
     def entries(self) -> Iterator[Entry]:
         """What earlier starts of the run have committed, in order; raises as `LedgerStore.entries`."""
         return self._store.entries(self.run_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batchwrite.chunk import Chunk, Skipped
@@ -45,6 +45,19 @@ class ChunkReport:
     is_unknown: bool = False
     fell_back: bool = False
     parked: frozenset[int] = frozenset()
+
+    def part(self, chunk: Chunk, start: int) -> ChunkReport | None:
+        """What became of a part of the chunk that begins at a position; nothing where some of it is not decided."""
+        stop = start + len(chunk)
+        if self.reached < stop:
+            return None
+        return replace(
+            self,
+            chunk=chunk,
+            failures={place - start: each for place, each in self.failures.items() if start <= place < stop},
+            reached=len(chunk),
+            parked=frozenset(place - start for place in self.parked if start <= place < stop),
+        )
 
     @property
     def landed(self) -> int:

@@ -31,6 +31,9 @@ def sink_for(
         owns_engine: Whether the sink's `close` disposes of the engine.
         options: The writer's.
         lender: Whose transaction is written in, where it is somebody else's.
+
+    Raises:
+        ConfigurationError: The engine's URL asks for connections that values are not safe on.
     """
     rules: DialectRules = DialectRules() if lender is None else LentRules()
     if engine.dialect.name == "sqlite":
@@ -38,8 +41,11 @@ def sink_for(
 
         rules = SqliteRules() if lender is None else LentSqliteRules()
     elif engine.dialect.name in {"mysql", "mariadb"}:
-        from batchwrite.sinks.mysql import LentMysqlRules, MysqlRules  # noqa: PLC0415
+        from batchwrite.sinks.mysql import LentMysqlRules, MysqlRules, require_safe_charset  # noqa: PLC0415
 
+        require_safe_charset(
+            engine.url.query.get("charset")
+        )  # what else is set for connections is seen when there is one
         rules = MysqlRules() if lender is None else LentMysqlRules()
     elif engine.dialect.name == "postgresql":
         return _postgresql_sink(engine, owns_engine=owns_engine, options=options, lender=lender)

@@ -72,7 +72,7 @@ class FastTable:
 
     @property
     def regclass(self) -> str:
-        """Its name as the server writes it where it refers to it."""
+        """Its name with its schema, as the server has it."""
         return self.server.name
 
     def quote(self, name: str) -> str:
@@ -85,7 +85,12 @@ class FastTable:
 
     def cast(self, column: str) -> str:
         """The type that a column's texts are cast to."""
-        name: str = self._server_column(column).type_name
+        name: str = self._server_column(column).cast
+        return name
+
+    def equals(self, column: str) -> str:
+        """The operator by which a column's values are the same."""
+        name: str = self._server_column(column).equals
         return name
 
     def is_always_generated(self, columns: Sequence[str]) -> bool:
