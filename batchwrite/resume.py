@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 from batchwrite.errors import LedgerMismatch
 from batchwrite.ledger import fingerprint
+from batchwrite.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+    from typing import Any
 
     from batchwrite.ledger import Entry
+    from batchwrite.result import EarlierStarts
 
 Item_co = TypeVar("Item_co", covariant=True)
 Item = TypeVar("Item")
@@ -93,3 +97,60 @@ def _passed(
         parked += [(done + position, chunk[position]) for position in sorted(entry.parked)]
         done += entry.items
     return Rest(items=items, done=done, parked=parked)
+
+
+class Passed:
+    """What earlier starts of a run have decided, added up from their entries.
+
+    Args:
+        keep_failures: Most failures that are held.
+        landed_since: Positions of items that have failed, and have been written by a retry.
+    """
+
+    def __init__(self, keep_failures: int, landed_since: AbstractSet[int] = frozenset()) -> None:
+        self._keep_failures = keep_failures
+        self._landed_since = landed_since
+        self._items: dict[int, Any] = {}  # those that have failed, by position in the input
+
+    def note(self, entry: Entry, items: Sequence[Any]) -> None:
+        """Hold on to the failed items of an entry that is passed."""
+        for position in sorted(entry.failures):
+            index = entry.first_item + position
+            if len(self._items) < self._keep_failures and index not in self._landed_since:
+                self._items[index] = items[position]
+
+    def total(
+        self, entries: Sequence[Entry], of_parked: Sequence[Entry], parked: Sequence[tuple[int, Any]]
+    ) -> EarlierStarts:
+        """What has become of all items.
+
+        Args:
+            entries: The entries, in order.
+            of_parked: Those for items put off, in order.
+            parked: The items put off, with their positions, from the first.
+
+        Raises:
+            LedgerMismatch: More items were decided than had been put off.
+        """
+        tally = Tally(self._keep_failures)
+        for entry in entries:
+            first = entry.first_item
+            self._count(tally, entry, [(first + place, self._items.get(first + place)) for place in range(entry.items)])
+        done = 0
+        for entry in of_parked:
+            some = parked[done : done + entry.items]
+            if len(some) < entry.items:
+                raise LedgerMismatch(f"the ledger of run {entry.run_id!r} has been changed: items put off are missing")
+            self._count(tally, entry, some)
+            done += entry.items
+        return tally.earlier()
+
+    def _count(self, tally: Tally, entry: Entry, items: Sequence[tuple[int, Any]]) -> None:
+        tally.written += entry.written
+        tally.skipped += entry.skipped
+        for _, failure in sorted(entry.failures_told(items.__getitem__).items()):
+            if failure.index in self._landed_since:
+                tally.written += 1
+            else:
+                tally.failed += 1
+                tally.keep(failure)

@@ -344,6 +344,7 @@ def _give(result: BatchResult, follower: _Follower, options: LoadOptions, table:
             "table": table,
             "rate": round(rate(result), 1),
             "failures": [described(failure) for failure in result.failures],
+            "earlier": result.earlier.to_dict() | {"failures": list(map(described, result.earlier.failures))},
             "next_line": follower.next_line if stopped else None,
             "unknown_lines": follower.unknown_lines,
             "rejects": str(rejects) if rejects else None,
@@ -359,13 +360,21 @@ def _give(result: BatchResult, follower: _Follower, options: LoadOptions, table:
     return _EXIT_STATUS.get(result.status, CommandError.exit_code)
 
 
+def _became(result: BatchResult) -> str:
+    """What has become of the lines of earlier starts, where not all were written."""
+    earlier = result.earlier
+    counts = {"written": earlier.written, "failed": earlier.failed, "skipped": earlier.skipped}
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    return "" if earlier.written == result.resumed else f", of which {told}"
+
+
 def _print(result: BatchResult, follower: _Follower, table: str, rejects: Path | None) -> None:
     console = Console()
     with console.capture() as captured:
         print_summary(result, console, target=table, place=lambda failure: f"line {failure.item.line:,}")
         notes = []
         if result.resumed:
-            notes.append(f"went on behind the {result.resumed:,} lines of earlier starts of the run")
+            notes.append(f"went on behind the {result.resumed:,} lines of earlier starts of the run{_became(result)}")
         if result.abort and follower.next_line:
             notes.append(f"not attempted: line {follower.next_line:,} and all that follow")
         if follower.unknown_lines:

@@ -230,12 +230,11 @@ class SqlLedger:
                 return
             last = rows[-1]["first_item"]
 
-    def parked_done(self, run_id: str) -> int:
-        """As `LedgerStore.parked_done`."""
+    def entries_of_parked(self, run_id: str) -> list[Entry]:
+        """As `LedgerStore.entries_of_parked`."""
         table = self._chunks
-        total = func.coalesce(func.sum(table.c["items"]), 0).label("total")
-        rows = self._read(select(total).where(table.c.run_id == run_id, table.c.first_item < 0))
-        return int(rows[0]["total"])
+        query = select(table).where(table.c.run_id == run_id, table.c.first_item < 0)
+        return [Entry.from_row(row) for row in self._read(query.order_by(table.c.first_item.desc()))]
 
     def find(self, run_id: str, first_item: int) -> Entry | None:
         """As `LedgerStore.find`."""
@@ -270,6 +269,16 @@ class SqlLedger:
             if len(rows) < _PAGE:
                 return
             last = rows[-1]["item_index"]
+
+    def landed_since(self, run_id: str) -> set[int]:
+        """Positions of the failed items of a run that a retry has written.
+
+        Raises:
+            FlushFailed: They cannot be read.
+        """
+        table = self._letters
+        query = select(table.c.item_index).where(table.c.run_id == run_id, table.c.landed_at.is_not(None))
+        return {row["item_index"] for row in self._read(query)}
 
     def rows_of_keys(self, scope: str, keys: Sequence[str], run_id: str) -> BookRows:
         """As `LedgerStore.rows_of_keys`."""
