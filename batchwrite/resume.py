@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from abc import abstractmethod
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
@@ -11,12 +14,14 @@ from batchwrite.ledger import fingerprint
 from batchwrite.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
     from typing import Any
 
     from batchwrite.ledger import Entry
     from batchwrite.result import EarlierStarts
+
+_log = logging.getLogger("batchwrite")
 
 Item_co = TypeVar("Item_co", covariant=True)
 Item = TypeVar("Item")
@@ -30,17 +35,57 @@ class SeekableSource(Protocol[Item_co]):
         """The items from a position on, counted from 0."""
 
 
+class ClosingIterator(Iterator[Item_co]):
+    """An iterator that a run closes at its end."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[Item]):
+    """An input that is being read, to be closed when nobody reads it any more.
+
+    Attributes:
+        items: Gives the items.
+        is_own: Whether it was made for this reading. A generator that was made before, and given as the input, is its
+            maker's to close, as after a `for` that is left: he may want to go on with it.
+    """
+
+    items: Iterator[Item]
+    is_own: bool
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> Reading[Item]:
+        """The reading of an input from its beginning."""
+        iterator = iter(items)
+        return cls(iterator, iterator is not items)
+
+    def close(self) -> None:
+        """Close it, where that is the reader's to do; raises whatever that raises."""
+        if self.is_own and isinstance(self.items, (Generator, ClosingIterator)):
+            self.items.close()
+
+    def close_quietly(self) -> None:
+        """Close it behind an error, which alone is to be raised."""
+        try:
+            self.close()
+        except Exception as error:  # noqa: BLE001 - the error that led here is the one to report
+            _log.warning("closing the input raised %s", type(error).__name__, extra={"action": "input"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest(Generic[Item]):
     """What is left of an input.
 
     Attributes:
-        items: The items that have not been seen.
+        reading: The items that have not been seen.
         done: Number of the items before them.
         parked: Those of these that were put off, with their positions.
     """
 
-    items: Iterator[Item]
+    reading: Reading[Item]
     done: int
     parked: Sequence[tuple[int, Item]]
 
@@ -51,7 +96,7 @@ def behind(
     replay: Callable[[Item], object] | None,
     on_passed: Callable[[Entry, Sequence[Item]], object] | None = None,
 ) -> Rest[Item]:
-    """What is left of an input.
+    """What is left of an input, which is closed where that cannot be told.
 
     Args:
         entries: What has been committed, in order.
@@ -64,14 +109,22 @@ def behind(
         LedgerMismatch: The input is not the one that the entries were made of.
     """
     if replay is None and isinstance(items, SeekableSource) and entries and not any(each.parked for each in entries):
-        last = entries[-1]  # that it is the same input is told by the last chunk
-        return _passed([last], iter(items.from_item(last.first_item)), None, on_passed, last.first_item)
-    return _passed(entries, iter(items), replay, on_passed, 0)
+        entries = entries[-1:]  # that it is the same input is told by the last chunk
+        start = entries[0].first_item
+        reading = Reading(iter(items.from_item(start)), is_own=True)
+    else:
+        start = 0
+        reading = Reading.of(items)
+    try:
+        return _passed(entries, reading, replay, on_passed, start)
+    except BaseException:
+        reading.close_quietly()
+        raise
 
 
 def _passed(
     entries: Sequence[Entry],
-    items: Iterator[Item],
+    reading: Reading[Item],
     replay: Callable[[Item], object] | None,
     on_passed: Callable[[Entry, Sequence[Item]], object] | None,
     done: int,
@@ -83,7 +136,7 @@ def _passed(
                 f"the ledger of run {entry.run_id!r} has no entry for item {done}, but for later ones:"
                 " its rows have been changed or deleted, and it cannot be told what was written"
             )
-        chunk = list(islice(items, entry.items))
+        chunk = list(islice(reading.items, entry.items))
         if len(chunk) < entry.items or fingerprint(chunk) != entry.fingerprint:
             raise LedgerMismatch(
                 f"run {entry.run_id!r} has written other items than these from item {done} on:"
@@ -96,7 +149,7 @@ def _passed(
                 replay(item)
         parked += [(done + position, chunk[position]) for position in sorted(entry.parked)]
         done += entry.items
-    return Rest(items=items, done=done, parked=parked)
+    return Rest(reading=reading, done=done, parked=parked)
 
 
 class Passed:

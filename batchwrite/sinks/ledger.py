@@ -66,7 +66,8 @@ class Ledger:
     behind its last committed chunk. It takes one row a chunk, which is written and committed with the chunk.
 
     Args:
-        schema: The schema of its tables; default the one that the database takes where none is named.
+        schema: The schema of its tables; default the one that the database takes where none is named. An engine's
+            `schema_translate_map` translates it, as it does for any table.
         prefix: What the names of its tables begin with.
 
     Raises:
@@ -192,16 +193,22 @@ class Ledger:
         return connection.execute(old).rowcount
 
     def require(self, engine: Engine | Connection) -> None:
-        """Make sure that the tables are there.
+        """Make sure that the tables are there: in the schemas to which the engine or connection translates theirs.
 
         Raises:
             ConfigurationError: They are not.
         """
+        if isinstance(engine, Engine):
+            with engine.connect() as connection:
+                self.require(connection)
+            return
         inspector = inspect(engine)
         for table in self.metadata.sorted_tables:
-            if not inspector.has_table(table.name, schema=table.schema):
+            schema = engine.schema_for_object(table)
+            if not inspector.has_table(table.name, schema=schema):
+                name = f"{schema}.{table.name}" if schema else table.name
                 raise ConfigurationError(
-                    f"the ledger's table {table.fullname} does not exist:"
+                    f"the ledger's table {name} does not exist:"
                     " make it with Ledger.create, or `batchwrite ledger create`"
                 )
 
