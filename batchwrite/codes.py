@@ -37,6 +37,9 @@ SQLSTATES = _codes(
         FaultKind.TRANSIENT: {
             "40001": "serialization failure",
             "40P01": "deadlock",
+            # A ROLLBACK makes psycopg forget what it has prepared, so that the next attempt prepares it anew.
+            "26000": "a prepared statement is gone, or was never there (a pool between, or a statement that failed)",
+            "42P05": "a prepared statement is there already (a pool between)",
             "55P03": "a lock was not to be had (`NOWAIT`, `lock_timeout`)",
             "57014": "the statement was cancelled (`statement_timeout`, or by an administrator)",
         },
@@ -56,6 +59,10 @@ SQLSTATES = _codes(
             "428C9": "a value for a column that the database generates",
             "42846": "a value of a type that cannot be cast to the column's",
             "54000": "a row too large for an index",
+        },
+        FaultKind.FATAL: {
+            "XX001": "the table is damaged",
+            "XX002": "an index is damaged",
         },
     }
 )
@@ -104,7 +111,8 @@ SQLSTATE_CLASSES = _codes(
         },
     }
 )
-"""What a class of SQLSTATEs means. One not listed is a trigger's or a function's own, and so the item's."""
+"""What a class of SQLSTATEs means: fatal only if it holds without the item, else it is the item's. One not listed is a
+trigger's or a function's own, and so the item's."""
 
 SQLITE_CODES = _codes(
     {
@@ -123,9 +131,13 @@ SQLITE_CODES = _codes(
             "SQLITE_IOERR": "the operating system could not read or write",
             "SQLITE_NOMEM": "no memory",
         },
+        FaultKind.FATAL: {
+            "SQLITE_CORRUPT": "the file is damaged",
+            "SQLITE_NOTADB": "the file is no database",
+        },
     }
 )
-"""What SQLite's primary result codes mean; every other one is fatal."""
+"""What SQLite's primary result codes mean; every other one is fatal if it holds without the item, else the item's."""
 
 MYSQL_NUMBERS = _codes(
     {
@@ -228,4 +240,5 @@ MYSQL_NUMBERS = _codes(
     }
 )
 """What the numbers of MariaDB and MySQL mean. Those not listed: from 2000 to 2999 they are the client's own, of a
-connection that is lost or could not be made; from 10000 a trigger's own, and so the item's; all others are fatal."""
+connection that is lost or could not be made; from 10000 a trigger's own, and so the item's; all others are fatal if
+they hold without the item, else the item's."""

@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.plan import PLAIN_TYPES, Block, Plan, Segment, Step, block_of, sorted_by_key, sorted_by_primary_key
+from batchwrite.comparing import PLAIN_TYPES
+from batchwrite.plan import Block, Plan, Segment, Step, block_of, sorted_by_key, sorted_by_primary_key
 from batchwrite.recorded import Rows, as_rows
 from batchwrite.sums import sums_by_key
 from batchwrite.write import Kind, Write
@@ -55,6 +56,11 @@ class _Group:
 
     def gives(self, columns: Iterable[str]) -> bool:
         return set(columns).issubset(self.block.columns)
+
+    def has_plain(self, columns: Iterable[str]) -> bool:
+        """Whether all values of some columns can be compared."""
+        block = self.block
+        return all(block.types[block.columns.index(column)] <= PLAIN_TYPES for column in columns)
 
 
 def columnar_plan(items: Sequence[Sequence[Write]]) -> Plan | None:
@@ -106,12 +112,14 @@ class _Table:
     def __init__(self, table: TableInfo, groups: list[_Group]) -> None:
         self.table = table
         self.groups = groups
-        if table.is_self_referencing:
+        if table.is_self_referencing or table.keeps_order:
             raise _Unsure
         for group in groups:
             for values, types in zip(group.block.values, group.block.types, strict=True):
-                if not types <= PLAIN_TYPES and any(map(table.reads_rows, values)):
+                if not types <= PLAIN_TYPES and any(map(table.dependence_of, values)):
                     raise _Unsure
+            if group.first.kind in {Kind.INSERT, Kind.UPSERT} and not group.gives(table.dependent):
+                raise _Unsure
 
     def steps(self) -> Iterator[Step]:
         """The steps, in order."""
@@ -122,6 +130,8 @@ class _Table:
         made: dict[_Key, int] = {}
         for group in self.groups:
             if group.first.kind in {Kind.INSERT, Kind.UPSERT} and group.gives(columns):
+                if not group.has_plain(columns):
+                    raise _Unsure
                 _take_least(made, group.rows(columns), group.positions)
         return made
 
@@ -143,7 +153,7 @@ class _InsertedTable(_Table):
             return
         (group,) = self.groups
         block = group.block
-        if columns and group.gives(columns):
+        if columns and group.gives(columns) and group.has_plain(columns):
             order = _order(group.rows(columns) if len(columns) > 1 else block.values[block.columns.index(columns[0])])
             if order is not None:
                 block = block_of(_in_order(group.writes, order))
@@ -197,6 +207,11 @@ class _KeyedTable(_Table):
     def _require_sums(self) -> None:
         """Several writes to a key may be one: none is refused, or counted, or seen, that the sum of them hides."""
         table = self.table
+        added = [
+            column for group in self.changes if group.first.kind is Kind.INCREMENT for column in group.block.columns
+        ]
+        if not table.converting.isdisjoint(added):
+            raise _Unsure
         setting = [group for group in self.upserts if group.first.set_columns]
         if table.counting or len(setting) > 1 or (setting and table.touched):
             raise _Unsure
@@ -251,6 +266,8 @@ def _require_parents_first(child: _Table, foreign_key: ForeignKeyInfo, parent: _
             if not set(columns).isdisjoint(group.block.columns):
                 raise _Unsure
         elif group.gives(columns):
+            if not group.has_plain(columns):
+                raise _Unsure
             get = created.get
             rows = group.rows(columns)
             if not _are_exact(child.table, columns, rows):

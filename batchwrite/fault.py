@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 _UNIQUE = frozenset(
@@ -32,7 +32,8 @@ class FaultKind(StrEnum):
     CAPACITY = "capacity"
     """The server ran out of something (disk, memory, connections): wait, try again a few times, then stop."""
     FATAL = "fatal"
-    """No item and no time will mend it (missing table, missing right, a bug): stop."""
+    """No item and no time will mend it (missing table, missing right, a bug): stop. Of what data might cause as well,
+    that is known only once it is proven without the item: see `Fault.is_unproven`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,10 @@ class Fault:
         at_commit: Whether a check at the end of the item's or the chunk's transaction found it.
         is_unrelated: Whether nothing that was to be written can have caused it: it came up while a connection was
             made, or the client's own patience has ended.
+        is_unproven: Whether it looks fatal, but might be an item's: that is proven or not by the same statement without
+            rows.
+        is_outdated: Whether what the sink knew of the tables was old, or not enough: it has learnt better, and is to be
+            asked once more, at once.
         is_booked: Whether the chunk's books stood in the way: an earlier attempt may have been committed.
         detail: The full text of the exception, which may quote row values.
     """
@@ -63,8 +68,20 @@ class Fault:
     constraint: str | None = None
     at_commit: bool = False
     is_unrelated: bool = False
+    is_unproven: bool = False
+    is_outdated: bool = False
     is_booked: bool = False
     detail: str | None = field(default=None, repr=False)
+
+    @property
+    def may_be_an_items(self) -> bool:
+        """Whether the items one by one will tell whose it is."""
+        return self.kind is FaultKind.ITEM or self.is_unproven
+
+    @property
+    def as_items(self) -> Fault:
+        """The fault of an item, where it does not hold without the item."""
+        return replace(self, kind=FaultKind.ITEM, is_unproven=False) if self.is_unproven else self
 
     @property
     def is_unique_violation(self) -> bool:
@@ -88,8 +105,14 @@ class Fault:
 
 
 class FlushFailed(Exception):
-    """Raised by a sink: what it was asked to write is not there (or, in doubt, may not be there)."""
+    """Raised by a sink: what it was asked to write is not there (or, in doubt, may not be there).
 
-    def __init__(self, fault: Fault) -> None:
+    Args:
+        fault: Why.
+        is_expected: Whether nothing was tried: the sink expects an item to fail, which need not be so.
+    """
+
+    def __init__(self, fault: Fault, *, is_expected: bool = False) -> None:
         super().__init__(fault.message)
         self.fault = fault
+        self.is_expected = is_expected

@@ -55,6 +55,7 @@ _PLAIN_WORDS = {
     "22021": "a text holds a character that the database's encoding cannot store",
     "22P02": "a value cannot be read as the column's type",
     "22P05": "a text holds a character that cannot be converted",
+    "42501": "a policy of row-level security, or a right that the row asks for, refused it",
     "42804": "a value is of a type that the column cannot hold",
     "42846": "a value is of a type that the column cannot hold",
     "42883": "a value is of a type that cannot be compared with the column",
@@ -73,8 +74,11 @@ _PLAIN_WORDS = {
     "SQLITE_CONSTRAINT_DATATYPE": "a value has a type that the column cannot hold",
 }
 
-# Texts of these name tables, columns, settings or servers, which a person needs to act on, but never a row's values.
-_SHOWN_CLASSES = frozenset({"08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"})
+_CHECK_VIOLATION = "23514"
+
+# Texts of these name settings or servers, which a person needs to act on, but never a row's values. Those of 42, 3F and
+# others name tables, but may as well quote a value that was looked up as a name.
+_SHOWN_CLASSES = frozenset({"08", "25", "28", "3D", "40", "53", "57", "58"})
 
 
 def secrets_in(url: URL) -> tuple[str, ...]:
@@ -85,7 +89,12 @@ def secrets_in(url: URL) -> tuple[str, ...]:
 
 
 def classify(
-    error: BaseException, *, is_disconnect: bool = False, scrub: Iterable[str] = (), while_writing: bool = False
+    error: BaseException,
+    *,
+    is_disconnect: bool = False,
+    scrub: Iterable[str] = (),
+    while_writing: bool = False,
+    has_rows: bool = True,
 ) -> Fault:
     """What an exception means, for any database reached through SQLAlchemy.
 
@@ -94,6 +103,7 @@ def classify(
         is_disconnect: What the dialect says of it (see `sqlalchemy.engine.Dialect.is_disconnect`).
         scrub: Passwords to strike out of texts that are shown (see `secrets_in`).
         while_writing: Whether it was raised while values were written: what has no code is the values' fault then.
+        has_rows: Whether rows were sent, so that the text of the exception may quote them.
     """
     if isinstance(error, ItemRefused):
         return _from_refusal(error)
@@ -105,13 +115,14 @@ def classify(
     if number is not None:  # before the SQLSTATE that PyMySQL has since 1.2: HY000 may be anything
         fault = fault_of_mysql(number, original)
     elif sqlstate:
-        fault = _from_sqlstate(original, sqlstate)
+        fault = _from_sqlstate(original, sqlstate, has_rows=has_rows)
     elif getattr(original, "sqlite_errorname", None):
-        fault = _from_sqlite(original)
+        fault = _from_sqlite(original, has_rows=has_rows)
     else:
-        fault = _from_class(error, original, lost=lost, while_writing=while_writing)
+        fault = _from_class(error, original, lost=lost, while_writing=while_writing, has_rows=has_rows)
     if lost and fault.kind is not FaultKind.LOST:
-        fault = replace(fault, kind=FaultKind.LOST, message="the connection to the database was lost")
+        text = "the connection to the database was lost"
+        fault = replace(fault, kind=FaultKind.LOST, is_unproven=False, message=text)
     return _scrubbed(fault, scrub)
 
 
@@ -126,13 +137,14 @@ def _from_refusal(error: ItemRefused) -> Fault:
     )
 
 
-def _from_sqlstate(error: BaseException, sqlstate: str) -> Fault:
+def _from_sqlstate(error: BaseException, sqlstate: str, *, has_rows: bool) -> Fault:
     diagnostics: Any = getattr(error, "diag", None)
     # RAISE lets a function choose any code, and write any value into the text.
     is_raised = getattr(diagnostics, "source_function", None) == "exec_stmt_raise"
     return reported_fault(
         sqlstate,
         type(error).__name__,
+        has_rows=has_rows,
         shown=None if is_raised else getattr(diagnostics, "message_primary", None),
         table=getattr(diagnostics, "table_name", None),
         column=getattr(diagnostics, "column_name", None),
@@ -146,6 +158,7 @@ def reported_fault(
     error_type: str,
     *,
     shown: str | None = None,
+    has_rows: bool = True,
     table: str | None,
     column: str | None,
     constraint: str | None,
@@ -157,17 +170,22 @@ def reported_fault(
         sqlstate: The code.
         error_type: Name of the exception that stands for it.
         shown: The server's words, where they are its own; quoted only for codes whose texts hold no row's values.
+        has_rows: Whether rows were sent.
         table: The table that the report names.
         column: The column that it names.
         constraint: The constraint that it names.
         detail: All of the report.
     """
     code = SQLSTATES.get(sqlstate) or SQLSTATE_CLASSES.get(sqlstate[:2])
-    message = _PLAIN_WORDS.get(sqlstate)
-    if message is None:
-        message = _one_line(shown if sqlstate[:2] in _SHOWN_CLASSES else None) or _spell(error_type)
+    is_shown = sqlstate[:2] in _SHOWN_CLASSES or not has_rows
+    words = _PLAIN_WORDS.get(sqlstate)
+    if sqlstate == _CHECK_VIOLATION and constraint is None:
+        words = "the table has no partition for the row"  # every other check has a name
+    message = _one_line(shown if is_shown else None) or words or _spell(error_type)
+    kind = code.kind if code else FaultKind.ITEM
     return Fault(
-        kind=code.kind if code else FaultKind.ITEM,
+        kind=kind,
+        is_unproven=kind is FaultKind.FATAL and sqlstate not in SQLSTATES,
         error_type=error_type,
         message=message,
         sqlstate=sqlstate,
@@ -178,7 +196,7 @@ def reported_fault(
     )
 
 
-def _from_sqlite(error: BaseException) -> Fault:
+def _from_sqlite(error: BaseException, *, has_rows: bool) -> Fault:
     name = str(getattr(error, "sqlite_errorname", ""))
     if not name.startswith("SQLITE_"):  # Python has no name for codes that are younger than it is
         name = _SQLITE_NAMES.get(int(getattr(error, "sqlite_errorcode", 0)) & 0xFF, "SQLITE_ERROR")
@@ -186,9 +204,11 @@ def _from_sqlite(error: BaseException) -> Fault:
     code = SQLITE_CODES.get(primary)
     kind = code.kind if code else FaultKind.FATAL
     table, column, constraint = _sqlite_place(name, str(error))
-    shown = str(error) if kind is not FaultKind.ITEM else None
+    is_shown = not has_rows or (kind is not FaultKind.ITEM and name != "SQLITE_ERROR")  # a function's own words
+    shown = str(error) if is_shown else None
     return Fault(
         kind=kind,
+        is_unproven=code is None,
         error_type=type(error).__name__,
         message=_PLAIN_WORDS.get(name) or _PLAIN_WORDS.get(primary) or _one_line(shown) or "the row was refused",
         sqlstate=name,
@@ -220,7 +240,9 @@ def _sqlite_place(name: str, text: str) -> tuple[str | None, str | None, str | N
     return parts[0][0] or None, ", ".join(column for _, _, column in parts), None
 
 
-def _from_class(error: BaseException, original: BaseException, *, lost: bool, while_writing: bool) -> Fault:
+def _from_class(
+    error: BaseException, original: BaseException, *, lost: bool, while_writing: bool, has_rows: bool
+) -> Fault:
     """No code at all: an error of the client side, a failed connect, or a driver that gives none."""
     detail = text_of(original)
     kind, message = FaultKind.FATAL, _one_line(detail) or _spell(type(original).__name__)
@@ -235,9 +257,16 @@ def _from_class(error: BaseException, original: BaseException, *, lost: bool, wh
         kind, message = FaultKind.ITEM, "a value cannot be converted to the column's type"
     elif isinstance(original, OSError):
         kind = FaultKind.LOST
-    elif not isinstance(original, (sqlalchemy_errors.SQLAlchemyError, BatchWriteError)):
+    elif not isinstance(original, BatchWriteError) and has_rows:
         message = f"{type(original).__name__} was raised"  # by whom is not known, nor what its text quotes
-    return Fault(kind=kind, error_type=type(original).__name__, message=message, detail=detail)
+    is_unproven = kind is FaultKind.FATAL and not isinstance(original, (BatchWriteError, MemoryError))
+    return Fault(
+        kind=kind,
+        is_unproven=is_unproven and isinstance(original, Exception),
+        error_type=type(original).__name__,
+        message=message,
+        detail=detail,
+    )
 
 
 def _is_conversion(error: BaseException, original: BaseException, *, while_writing: bool) -> bool:

@@ -83,6 +83,7 @@ def fault_of_mysql(number: str, error: BaseException) -> Fault:
     meaning = code.meaning.replace("`", "") if code else ""
     return Fault(
         kind=kind,
+        is_unproven=kind is FaultKind.FATAL and code is None,
         error_type=type(error).__name__,
         message=shown or meaning or _other_words(number, kind),
         sqlstate=number,

@@ -39,6 +39,7 @@ class Flight:
         has_lost_answer: Whether the last attempt ended so.
         is_looked_up: Whether duplicates have been left out, as far as items have idempotency keys.
         losses: How often the connection was lost while it was written.
+        looks: How often what is known of a table was found to be old while it was written.
         cancellations: How often the server has cancelled a statement of it.
         began: When it was handed over, on the clock that only goes up.
     """
@@ -52,6 +53,7 @@ class Flight:
         "is_in_doubt",
         "is_looked_up",
         "items",
+        "looks",
         "losses",
         "pending",
         "positions",
@@ -64,7 +66,7 @@ class Flight:
         self.pending: PendingWrite | None = None
         self.is_behind = False
         self.is_in_doubt = self.has_lost_answer = False
-        self.losses = self.cancellations = 0
+        self.losses = self.cancellations = self.looks = 0
 
     def take(self, chunk: Chunk) -> None:
         """Flush this chunk."""

@@ -2,7 +2,8 @@
 
 JSON's own types are themselves. What JSON has no type for is an object with the name of its type, so that it comes back
 as what it was. Nothing is ever made but what stands here and the classes that the caller names: a letter that somebody
-has tampered with makes no others.
+has tampered with makes no others. What cannot come back as an equal value (an array of numpy, nanoseconds of pandas) is
+written as far as it can be shown, and said to be lost.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, MutableSet, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -20,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from batchwrite.attributes import attributes_of
+from batchwrite.comparing import exact_number, is_not_itself
 
 _TYPE, _VALUE = "$type", "value"
 
@@ -42,7 +45,23 @@ _SCALARS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 _NAMES = {kind: name for name, (kind, _, _) in _SCALARS.items()}
 
+# What a class of somebody else's may be a kind of.
+_BASES: tuple[Any, ...] = (str, int, float, bytes, tuple, list)
+
 _MOST_LEVELS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An item as JSON.
+
+    Attributes:
+        text: The JSON.
+        lost: Names of the classes whose values in the item do not come back as equal ones, in order.
+    """
+
+    text: str
+    lost: tuple[str, ...]
 
 
 def encode(item: Any) -> str:
@@ -51,7 +70,23 @@ def encode(item: Any) -> str:
     Raises:
         ValueError: It is nested more than 50 levels deep.
     """
-    return json.dumps(_encoded(item, _MOST_LEVELS), allow_nan=False)
+    return encoded(item).text
+
+
+def encoded(item: Any, types: Sequence[type] = ()) -> Encoded:
+    """An item as JSON, and what of it is lost.
+
+    Args:
+        item: The item.
+        types: Classes that `decode` is going to be given. Objects of others come back as their attributes, which is no
+            loss as long as they have any.
+
+    Raises:
+        ValueError: It is nested more than 50 levels deep.
+    """
+    encoder = _Encoder(frozenset(types))
+    parts = encoder.encoded(item, _MOST_LEVELS)
+    return Encoded(json.dumps(parts, allow_nan=False), tuple(sorted(encoder.lost)))
 
 
 def is_plain(value: Any) -> bool:
@@ -72,50 +107,85 @@ def decode(text: str, types: Sequence[type] = ()) -> Any:
     return _decoded(json.loads(text), {kind.__qualname__: kind for kind in types})
 
 
-def _encoded(value: Any, levels: int) -> Any:
-    kind = type(value)
-    if kind in {str, int, bool, type(None)} or (kind is float and math.isfinite(value)):
-        return value
-    if levels == 0:
-        raise ValueError("an item is nested more than 50 levels deep")
+class _Encoder:
+    """Makes what JSON has types for of an item.
 
-    def all_of(values: Any) -> list[Any]:
-        return [_encoded(each, levels - 1) for each in values]
+    Args:
+        types: Classes whose objects come back as such.
 
-    name = _NAMES.get(kind)
-    if name is not None:
-        return {_TYPE: name, _VALUE: _SCALARS[name][1](value)}
-    if kind is list:
-        return all_of(value)
-    if kind is dict and all(type(key) is str for key in value) and _TYPE not in value:
-        return {key: _encoded(each, levels - 1) for key, each in value.items()}
-    if isinstance(value, Mapping):
-        return {_TYPE: "mapping", _VALUE: [all_of(pair) for pair in value.items()]}
-    if kind in {tuple, list}:
-        return {_TYPE: "tuple", _VALUE: all_of(value)}
-    if isinstance(value, AbstractSet):
-        return {_TYPE: "set" if isinstance(value, MutableSet) else "frozenset", _VALUE: all_of(value)}
-    return {_TYPE: "object", "class": kind.__qualname__, _VALUE: _parts(value, levels)}
+    Attributes:
+        lost: Names of the classes whose values do not come back as equal ones.
+    """
 
+    def __init__(self, types: frozenset[type]) -> None:
+        self._types = types
+        self.lost: set[str] = set()
 
-def _parts(value: Any, levels: int) -> Any:
-    """What an object of a class is made of."""
-    if isinstance(value, Enum):
-        return _encoded(value.value, levels - 1)
-    if hasattr(value, "_asdict"):  # a named tuple
-        attributes = value._asdict()
-    elif isinstance(value, (str, int, float, bytes, tuple, list)):  # of a class of its own
-        bases: tuple[Any, ...] = (str, int, float, bytes, tuple, list)
-        base = next(each for each in bases if isinstance(value, each))
-        return _encoded(base(value), levels - 1)
-    elif isinstance(value, tuple(_NAMES)):  # likewise: a time stamp of pandas is a datetime
-        name, (_, write, _) = next((name, each) for name, each in _SCALARS.items() if isinstance(value, each[0]))
-        return {_TYPE: name, _VALUE: write(value)}
-    else:
+    def encoded(self, value: Any, levels: int) -> Any:
+        """A value, at most so many levels deep."""
+        kind = type(value)
+        if kind in {str, int, bool, type(None)} or (kind is float and math.isfinite(value)):
+            return value
+        if levels == 0:
+            raise ValueError("an item is nested more than 50 levels deep")
+
+        def all_of(values: Any) -> list[Any]:
+            return [self.encoded(each, levels - 1) for each in values]
+
+        name = _NAMES.get(kind)
+        if name is not None:
+            return {_TYPE: name, _VALUE: _SCALARS[name][1](value)}
+        if kind is list:
+            return all_of(value)
+        if kind is dict and all(type(key) is str for key in value) and _TYPE not in value:
+            return {key: self.encoded(each, levels - 1) for key, each in value.items()}
+        if isinstance(value, Mapping):
+            return {_TYPE: "mapping", _VALUE: [all_of(pair) for pair in value.items()]}
+        if kind in {tuple, list}:
+            return {_TYPE: "tuple", _VALUE: all_of(value)}
+        if isinstance(value, AbstractSet):
+            return {_TYPE: "set" if isinstance(value, MutableSet) else "frozenset", _VALUE: all_of(value)}
+        return {_TYPE: "object", "class": kind.__qualname__, _VALUE: self._parts(value, levels)}
+
+    def _parts(self, value: Any, levels: int) -> Any:
+        """What an object of a class is made of."""
+        if isinstance(value, Enum):
+            return self.encoded(value.value, levels - 1)
+        if hasattr(value, "_asdict"):  # a named tuple
+            return self._attributes(value._asdict(), levels)
+        base = next((each for each in _BASES if isinstance(value, each)), None)
+        if base is not None:  # of a class of its own
+            return self.encoded(self._same(value, base(value)), levels - 1)
+        if isinstance(value, tuple(_NAMES)):  # likewise: a time stamp of pandas is a datetime
+            name, (_, write, read) = next((name, each) for name, each in _SCALARS.items() if isinstance(value, each[0]))
+            written = write(value)
+            self._same(value, read(written))
+            return {_TYPE: name, _VALUE: written}
+        number = exact_number(value)
+        if number is not None:  # of numpy's, say
+            return self.encoded(self._same(value, number), levels - 1)
         attributes = attributes_of(value)
+        if not attributes and type(value) not in self._types:
+            self._note_lost(value)
         if not attributes and not hasattr(value, "__dict__"):  # that it holds nothing is not said
             return shown(value) or {}
-    return {name: _encoded(each, levels - 1) for name, each in attributes.items()}
+        return self._attributes(attributes, levels)
+
+    def _attributes(self, attributes: Mapping[str, Any], levels: int) -> dict[str, Any]:
+        return {name: self.encoded(each, levels - 1) for name, each in attributes.items()}
+
+    def _same(self, value: Any, read: Any) -> Any:
+        """What is read back in place of a value; the value is lost if that is not equal to it."""
+        try:
+            is_same = bool(value == read) or (is_not_itself(value) and is_not_itself(read))
+        except Exception:  # noqa: BLE001 - code of its class
+            is_same = False
+        if not is_same:
+            self._note_lost(value)
+        return read
+
+    def _note_lost(self, value: Any) -> None:
+        self.lost.add(type(value).__qualname__)
 
 
 def shown(value: Any) -> str | None:

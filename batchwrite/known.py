@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
+import math
 from collections.abc import Hashable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from batchwrite.comparing import exact_number, is_not_itself, whole_number
 from batchwrite.errors import ItemRefused
 from batchwrite.write import PLAIN_KEY_TYPES, IncrementShape, Shape
 
@@ -76,17 +77,23 @@ class Known:
             raise ItemRefused("a key needs at least one column", table=self.target.table.name)
         return tuple(column for column in self.target.table.columns if column in columns)
 
-    def key_values(self, columns: tuple[str, ...], values: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The values of a key's columns, each of which must be one that a row can be found by."""
+    def key_values(self, columns: tuple[str, ...], values: dict[str, Any]) -> tuple[Any, ...]:
+        """The values of a key's columns, each of which must be one that a row can be found by.
+
+        A whole number for a column of such becomes an `int`, also among the values.
+        """
         key = tuple([values[column] for column in columns])
         if PLAIN_KEY_TYPES.issuperset(map(type, key)):
             return key
+        table = self.target.table
         for column, value in zip(columns, key, strict=True):
-            table = self.target.table
             problem = _key_problem(value, table.is_expression)
             if problem:
                 raise ItemRefused(f"the key column {column} is {problem}", table=table.name, column=column)
-        return key
+            if column in table.integers and type(value) is not bool:
+                number = whole_number(value)
+                values[column] = value if number is None else number
+        return tuple([values[column] for column in columns])
 
     def increment(self, key: Mapping[str, Any], deltas: dict[str, Any]) -> tuple[IncrementShape, tuple[Any, ...]]:
         """The shape of an increment, and what is recorded of it.
@@ -100,7 +107,7 @@ class Known:
             raise ItemRefused("an increment needs at least one column to add to", table=table.name)
         for column, delta in new.items():
             if type(delta) is not int or column in table.not_addable:
-                _check_delta(table, column, delta)
+                new[column] = _exact_delta(table, column, delta)
         key_columns, key_values = self.key(key)
         if not new.keys().isdisjoint(key_columns):
             raise ItemRefused("an increment cannot change the columns of its own key", table=table.name)
@@ -159,34 +166,42 @@ def _key_problem(value: Any, is_expression: Callable[[Any], bool]) -> str | None
         return "an SQL expression; a key must be data"
     if not isinstance(value, Hashable):
         return f"a {type(value).__name__}, which cannot be compared with other keys"
-    if value != value:
+    if is_not_itself(value):
         return "NaN, which equals nothing"
     return None
 
 
-def _check_delta(table: TableInfo, column: str, delta: Any) -> None:
-    """Refuse what cannot be added up: NaN and infinity would swallow the other items' shares."""
+def _exact_delta(table: TableInfo, column: str, delta: Any) -> Any:
+    """What is to be added, as a number or time span of a built-in type.
+
+    Raises:
+        ItemRefused: It is none that can be added up: NaN and infinity would swallow the other items' shares.
+    """
+    exact = exact_number(delta)
     problem = None
-    is_number = isinstance(delta, (Decimal, numbers.Real)) and not isinstance(delta, bool)
     if column in table.not_addable:
         problem = f"nothing can be added to column {column}, which holds no numbers"
-    elif not is_number and not isinstance(delta, timedelta):
+    elif exact is None:
         problem = f"a {type(delta).__name__} cannot be added to column {column}"
-    elif is_number and not _is_finite(delta):
+    elif isinstance(exact, timedelta):
+        if column in table.numbers:
+            problem = f"a time span cannot be added to column {column}, which holds numbers"
+    elif not _is_finite(exact):
         problem = f"a number that is not finite cannot be added to column {column}"
-    elif is_number and column in table.integers and not _is_whole(delta):
+    elif column in table.integers and not _is_whole(exact):
         problem = f"a fraction cannot be added to column {column}, which holds whole numbers"
     if problem:
         raise ItemRefused(problem, table=table.name, column=column)
+    return int(exact) if column in table.integers and isinstance(exact, (float, Decimal)) else exact
 
 
-def _is_finite(number: Any) -> bool:
-    if isinstance(number, Decimal):
-        return number.is_finite()
-    return bool(number - number == 0)
+def _is_finite(number: float | Decimal) -> bool:
+    if isinstance(number, int):  # one too large for a float, too
+        return True
+    return number.is_finite() if isinstance(number, Decimal) else math.isfinite(number)
 
 
-def _is_whole(number: Any) -> bool:
+def _is_whole(number: float | Decimal) -> bool:
     if isinstance(number, Decimal):  # the remainder of one with more digits than the context has is an error
         return number == number.to_integral_value()
     return not number % 1

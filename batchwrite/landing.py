@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,56 @@ if TYPE_CHECKING:
 # Items put off stay in memory: one that is one too many fails at once.
 _MOST_PARKED = 10_000
 
+# So often a chunk is written once more, at once, because the sink has learnt what its tables are; then it waits.
+_MOST_LOOKS = 3
+
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
+
+
+class _Refusals:
+    """The items that the sink refuses, as it comes to them, and how many items may be written at all.
+
+    What each refusal costs does not depend on how many there are: a chunk may have nothing but bad items.
+
+    Args:
+        flight: The chunk.
+        last_failure: With how many failures in the chunk the run ends; `None` for no bound.
+        is_parked: Whether an item refused so is put off, beside so many others.
+
+    Attributes:
+        faults: The reasons, by the item's number among those flushed.
+        most: How many of the items flushed may be written: those behind the failure that ends the run may not.
+    """
+
+    def __init__(self, flight: Flight, *, last_failure: int | None, is_parked: Callable[[Fault, int], bool]) -> None:
+        self._positions = flight.positions
+        self._last_failure = last_failure
+        self._is_parked = is_parked
+        self._parked = 0
+        self._failed: list[int] = []  # positions in the chunk, ascending; none behind the one that ends the run
+        self.faults: dict[int, Fault] = {}
+        self.most = len(flight.items)
+        for position in sorted(map_failures(flight.chunk)):
+            self._count(position)
+
+    def add(self, number: int, fault: Fault) -> int:
+        """Note that an item is refused; how many items may be written at all, as far as is known now."""
+        if number not in self.faults:
+            if self._is_parked(fault, self._parked):
+                self._parked += 1
+            else:
+                self._count(self._positions[number])
+        self.faults[number] = fault
+        return self.most
+
+    def _count(self, position: int) -> None:
+        last = self._last_failure
+        if last is None:
+            return
+        insort(self._failed, position)
+        if len(self._failed) >= last:
+            del self._failed[last:]
+            self.most = min(self.most, bisect_left(self._positions, self._failed[-1] + 1))
 
 
 class Landing:
@@ -134,36 +183,41 @@ class Landing:
     def _written(self, flight: Flight) -> ChunkReport:
         self._look_up(flight)
         chunk = flight.chunk
-        end = self._report(flight, ()).reached
-        if end < len(chunk):  # mapping alone has ended the run
-            flight.keep_only(bisect_left(flight.positions, end))
-        refused: dict[int, Fault] = {}
-
-        def refuse(number: int, fault: Fault) -> int:
-            refused[number] = fault
-            end = self._report(flight, refused.items()).reached
-            return len(flight.items) if end == len(chunk) else bisect_left(flight.positions, end)
-
+        refused = self._refusals(flight)
+        if refused.most < len(flight.items):  # mapping alone has ended the run
+            flight.keep_only(refused.most)
         has_fallen_back = False
         try:
-            if not self._finish_attempt(flight, refuse) and (flight.items or self._bookkeeper is not None):
+            if not self._finish_attempt(flight, refused.add) and (flight.items or self._bookkeeper is not None):
                 for number, fault in self._sink.write(flight.items, self._books_of(flight)):
-                    refuse(number, fault)
-                return self._report(flight, refused.items())
+                    refused.add(number, fault)
+                return self._report(flight, refused.faults.items())
         except FlushFailed as error:
             self._abandon_attempts()
-            if error.fault.kind is not FaultKind.ITEM:
+            if error.fault.is_outdated and flight.looks < _MOST_LOOKS:
+                flight.looks += 1
+                return self._written(flight)
+            if not error.fault.may_be_an_items:
                 raise
             if self._finds_duplicates(flight):
                 return self._written(flight)
-            note_fallback(chunk, error.fault, self._settings.listeners)
+            if not error.is_expected:
+                note_fallback(chunk, error.fault, self._settings.listeners)
+                has_fallen_back = True
+            refused = self._refusals(flight)
+            self._sink.write_each(flight.items, refused.add, self._books_of(flight))
+        if refused.faults and not has_fallen_back:  # the sink has expected it
+            note_fallback(chunk, next(iter(refused.faults.values())), self._settings.listeners)
             has_fallen_back = True
-            refused.clear()
-            self._sink.write_each(flight.items, refuse, self._books_of(flight))
-        if refused and not has_fallen_back:  # the sink has expected it
-            note_fallback(chunk, next(iter(refused.values())), self._settings.listeners)
-            has_fallen_back = True
-        return replace(self._report(flight, refused.items()), fell_back=has_fallen_back)
+        return replace(self._report(flight, refused.faults.items()), fell_back=has_fallen_back)
+
+    def _refusals(self, flight: Flight) -> _Refusals:
+        """None yet: only mapping has decided what becomes of some items."""
+        return _Refusals(
+            flight,
+            last_failure=self._settings.policy.last_failure(self._tally.failed),
+            is_parked=lambda fault, others: self._may_park(flight.chunk, fault, others),
+        )
 
     def _report(self, flight: Flight, refused: Iterable[tuple[int, Fault]]) -> ChunkReport:
         """What is to be reported of a chunk once it is committed without the items refused."""
@@ -207,7 +261,7 @@ class Landing:
         try:
             pending.wait(self._free)
         except FlushFailed as error:
-            if flight.is_behind and error.fault.kind is FaultKind.ITEM:
+            if flight.is_behind and error.fault.may_be_an_items:
                 return False
             raise
         if flight.is_behind and pending.refused:

@@ -28,6 +28,9 @@ _MOST_CHARACTERS = 8_000_000
 # What a letter holds in the place of an item that could not be kept.
 _NOT_KEPT = "not kept"
 
+# Beside it, what can be shown of the item.
+_SHOWN = "shown"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
@@ -77,7 +80,10 @@ class DeadLetters:
     Args:
         types: Classes (dataclasses, named tuples, enumerations) whose objects are to come back as such when letters
             are read. An object of any other class comes back as a dictionary of its attributes.
-        encode: Writes an item as JSON; default `item_json.encode`, which knows the standard library's types.
+        encode: Writes an item as JSON. The default knows the standard library's types, and whole numbers and floats of
+            any class, which come back as `int` and `float`. Where a value cannot come back as an equal one (an array
+            of numpy, `pandas.NA`, a `pandas.Timestamp` with nanoseconds), the letter says so, shows the item, and
+            cannot be written again.
         decode: Reads it back.
         most_characters: Longest JSON of an item. The letter of an item with a longer one, or with none, says of which
             class it was and why it is not there; such an item cannot be written again.
@@ -87,15 +93,16 @@ class DeadLetters:
         self,
         *,
         types: Sequence[type] = (),
-        encode: Callable[[Any], str] = item_json.encode,
+        encode: Callable[[Any], str] | None = None,
         decode: Callable[[str], Any] | None = None,
         most_characters: int = _MOST_CHARACTERS,
     ) -> None:
         if not (isinstance(types, Sequence) and all(isinstance(kind, type) for kind in types)):
             raise ConfigurationError("types of dead letters are a list of classes")
         self._most_characters = most_characters
+        self._types = tuple(types)
         self._encode = encode
-        self._decode = decode or partial(item_json.decode, types=tuple(types))
+        self._decode = decode or partial(item_json.decode, types=self._types)
 
     def letter(self, run_id: str, failure: ItemFailure) -> Letter:
         """The letter for a failure; for an item that comes from a letter, its next."""
@@ -116,14 +123,26 @@ class DeadLetters:
         return Letter(run_id=run_id, item_index=failure.index, attempt=1, item=item, **told)
 
     def _encoded(self, item: Any) -> str:
+        told: dict[str, Any] = {}
         try:
-            text = self._encode(item)
-            because = None if len(text) <= self._most_characters else "its JSON is too long"
+            text, lost = self._written(item)
+            if len(text) > self._most_characters:
+                because = "its JSON is too long"
+            elif lost:
+                because = f"JSON cannot give a value of type {' or '.join(lost)} back as it was"
+                told = {_SHOWN: json.loads(text)}
+            else:
+                return text
         except Exception as error:  # noqa: BLE001 - the letter goes out all the same, with what can be said
             because = f"{type(error).__name__} was raised when it was written as JSON"
-        if because is None:
-            return text
-        return json.dumps({_NOT_KEPT: type(item).__qualname__, "because": because})
+        return json.dumps({_NOT_KEPT: type(item).__qualname__, "because": because, **told})
+
+    def _written(self, item: Any) -> tuple[str, tuple[str, ...]]:
+        """An item as JSON, and the classes whose values in it are lost, as far as that is known."""
+        if self._encode is not None:
+            return self._encode(item), ()
+        written = item_json.encoded(item, self._types)
+        return written.text, written.lost
 
     def read(self, letter: Letter) -> ReadLetter:
         """A letter with its item.
@@ -146,7 +165,8 @@ def _why_not_kept(text: str) -> str | None:
     if not text.startswith(f'{{"{_NOT_KEPT}": '):
         return None
     told = json.loads(text)
-    return f"the {told[_NOT_KEPT]} was not kept: {told['because']}" if told.keys() == {_NOT_KEPT, "because"} else None
+    is_ours = {_NOT_KEPT, "because"} <= told.keys() <= {_NOT_KEPT, "because", _SHOWN}
+    return f"the {told[_NOT_KEPT]} was not kept: {told['because']}" if is_ours else None
 
 
 def storable(text: str) -> str:
@@ -190,7 +210,7 @@ class DeadLetterFile(DeadLetters):
         path: str | Path,
         *,
         types: Sequence[type] = (),
-        encode: Callable[[Any], str] = item_json.encode,
+        encode: Callable[[Any], str] | None = None,
         decode: Callable[[str], Any] | None = None,
         most_characters: int = _MOST_CHARACTERS,
     ) -> None:

@@ -7,9 +7,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.columnar import columnar_plan
+from batchwrite.comparing import PLAIN_TYPES, are_plain, is_not_itself, plain_key
 from batchwrite.folding import folded
-from batchwrite.plan import PLAIN_TYPES, Plan, Probe, Segment, Step, sorted_by_key, sorted_by_primary_key
+from batchwrite.plan import Plan, Probe, Segment, Step, sorted_by_key, sorted_by_primary_key
 from batchwrite.sums import exact_sum
+from batchwrite.table import Dependence
 from batchwrite.write import Kind, Write
 
 if TYPE_CHECKING:
@@ -31,12 +33,21 @@ def plan_write_by_write(items: Sequence[Sequence[Write]]) -> Plan:
     book = _FactBook()
     building = _SegmentBuilder(book)
     for position, write in enumerate(chain.from_iterable(items)):
-        if not building.accept(position, write):
+        dependence = _dependence_of(write)
+        if dependence is Dependence.SESSION:
+            return _in_order(items)
+        if not building.accept(position, write, dependence):
             segments.append(building.finish())
             building = _SegmentBuilder(book)
-            building.accept(position, write)
+            building.accept(position, write, dependence)
     segments.append(building.finish())
     return Plan(segments=tuple(segments))
+
+
+def _in_order(items: Sequence[Sequence[Write]]) -> Plan:
+    """Each write by itself: one may depend on which other was carried out right before it."""
+    steps = [Step(kind=write.kind, table=write.table, writes=(write,)) for write in chain.from_iterable(items)]
+    return Plan(segments=tuple([Segment(steps=(step,)) for step in steps]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +91,16 @@ class _FactBook:
         return facts
 
 
-def _reads_rows(write: Write) -> bool:
-    """Whether a value of a write is computed from rows, so that what it does depends on its exact moment."""
-    data = write.data
+def _dependence_of(write: Write) -> Dependence:
+    """What a value of a write depends on, so that what it does depends on its exact moment."""
+    table, data = write.table, write.data
+    is_new = write.kind is Kind.INSERT or write.kind is Kind.UPSERT
+    if table.dependent and is_new and not table.dependent.issubset(write.values):
+        return Dependence.SESSION
     values = data.values() if isinstance(data, dict) else data
-    return not PLAIN_TYPES.issuperset(map(type, values)) and any(map(write.table.reads_rows, values))
+    if are_plain(values):
+        return Dependence.NOTHING
+    return max(map(table.dependence_of, values))
 
 
 def _changed_columns(write: Write) -> Collection[str]:
@@ -107,6 +123,8 @@ class _KeyState:
         """Take one more write to the key; false where it has to come after all that is here."""
         if self.delete is not None or (self.table.counting and (self.upsert or self.updates or self.deltas)):
             return False
+        if self.table.touched and write.kind is not Kind.DELETE and not self._keeps_touched(write):
+            return False
         if write.kind is Kind.UPSERT:
             return self._merge_upsert(write)
         if write.kind is Kind.UPDATE:
@@ -115,6 +133,18 @@ class _KeyState:
             return self._merge_increment(write.values)
         self.delete = write
         return True
+
+    def _keeps_touched(self, write: Write) -> bool:
+        """Whether columns with an `onupdate` still have their values from the last write that touches the row.
+
+        Of `update(a=3)` and `update(n=1)`, where `a` has an `onupdate`, the second sets `a` as well; put together, they
+        would leave it at 3. Updates are carried out before increments, so that one that comes after must not name it.
+        """
+        touched = self.table.touched
+        named = touched.intersection(_changed_columns(write))
+        before = touched.intersection([*self.updates, *self.deltas])
+        is_too_early = bool(named and self.deltas) and write.kind is not Kind.INCREMENT
+        return before <= named and not is_too_early
 
     def _merge_upsert(self, write: Write) -> bool:
         if self.upsert is None and not self.updates and not self.deltas:
@@ -154,21 +184,33 @@ class _KeyState:
             if column not in earlier:
                 continue
             value = earlier[column]
-            if (value is None and column in self.table.not_null) or value != value:
+            if (value is None and column in self.table.not_null) or not are_plain((value,)) or is_not_itself(value):
                 return True
-            if column in self.table.referring and value != later[column]:
+            if column in self.table.referring and not (are_plain((later[column],)) and value == later[column]):
                 return True
         return False
 
     def _merge_increment(self, deltas: Mapping[str, Any]) -> bool:
         sums = {}
         for column, delta in deltas.items():
-            total = exact_sum(self.deltas[column], delta) if column in self.deltas else delta
+            total = delta
+            if column in self.deltas:
+                is_converted = column in self.table.converting
+                total = None if is_converted else exact_sum(self.deltas[column], delta)
             if total is None:
                 return False
             sums[column] = total
         self.deltas.update(sums)
         return True
+
+
+class _Uncomparable:
+    """Stands for a key that Python cannot compare; equal to no other."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: tuple[Any, ...]) -> None:
+        self.key = key
 
 
 class _TableState:
@@ -177,7 +219,7 @@ class _TableState:
     def __init__(self, table: TableInfo) -> None:
         self.table = table
         self.inserts: list[tuple[int, Write]] = []
-        self.keys: dict[tuple[Any, ...], _KeyState] = {}
+        self.keys: dict[tuple[Any, ...] | _Uncomparable, _KeyState] = {}
         # Columns and types of the keys: only keys of one identity can be told apart, or known to be the same.
         self._identity: tuple[tuple[str, ...], tuple[type, ...]] | None = None
         self._is_exact = False  # whether keys of that identity name the same row exactly where they are equal
@@ -186,27 +228,40 @@ class _TableState:
 
     @property
     def is_ordered(self) -> bool:
-        return self._ordered_kind is not None or self.table.is_self_referencing
+        return self._ordered_kind is not None or self.table.is_self_referencing or self.table.keeps_order
 
     def accept(self, position: int, write: Write, facts: _Facts) -> bool:
         """Take one write; false where it has to come after all that is here."""
+        if self.table.keeps_order and not self._is_of_one_kind(write):
+            return False
         if write.kind is Kind.INSERT:
             if self.keys and not self._is_other_row(write.values):
                 return False
             self.inserts.append((position, write))
             return True
         identity = (write.key_columns, tuple(map(type, write.key)))
+        is_comparable = PLAIN_TYPES.issuperset(identity[1])
         if self._identity is None:
             self._is_exact = self.table.tells_apart(*identity)
         elif self._identity != identity:
             return False
-        if not self._keeps_unique_order(write, facts):
+        if not self._keeps_unique_order(write, facts, is_comparable=is_comparable):
             return False
         self._identity = identity
-        state = self.keys.get(write.key)
+        key = write.key if is_comparable else _Uncomparable(write.key)
+        state = self.keys.get(key)
         if state is None:
-            state = self.keys[write.key] = _KeyState(self.table, position)
+            state = self.keys[key] = _KeyState(self.table, position)
         return state.merge(write)
+
+    def _is_of_one_kind(self, write: Write) -> bool:
+        """Whether a write is of the kind of all that is here; of keyed ones, each is of another key."""
+        if write.kind is Kind.INSERT:
+            return not self.keys
+        if self.inserts or (self.keys and self._ordered_kind is not write.kind):
+            return False
+        self._ordered_kind = write.kind
+        return True
 
     def _is_other_row(self, values: Mapping[str, Any]) -> bool:
         """Whether a new row is certainly none of those that keys here name: it is inserted before their turn."""
@@ -220,20 +275,20 @@ class _TableState:
         form = folded(self.table, columns, key) if self._ordered_kind is None else None
         return form is not None and form not in self._by_folded
 
-    def _keeps_unique_order(self, write: Write, facts: _Facts) -> bool:
+    def _keeps_unique_order(self, write: Write, facts: _Facts, *, is_comparable: bool) -> bool:
         """Whether nothing can go wrong with unique columns that change, or with keys that name the same row.
 
         Unique values are to be claimed and set free in the items' own order; and keys that differ in Python may name
         one row where the database compares otherwise. Then the table may get writes of this one kind only in a
-        segment, each with another key, which are carried out as they came.
+        segment, each with another key (or one that nobody compares), which are carried out as they came.
         """
         if self._ordered_kind is None:
-            if facts.claims_nothing and (self._is_exact or self._tells_apart(write)):
+            if facts.claims_nothing and is_comparable and (self._is_exact or self._tells_apart(write)):
                 return True
             if self.keys:
                 return False
             self._ordered_kind = write.kind
-        return write.kind is self._ordered_kind and write.key not in self.keys
+        return write.kind is self._ordered_kind and not (is_comparable and write.key in self.keys)
 
     def _tells_apart(self, write: Write) -> bool:
         """Whether a key is certainly none of the others here, or one of them as it stands."""
@@ -261,7 +316,7 @@ class _TableState:
         for key, state in self.keys.items():
             values = getattr(state, part)
             if values:
-                yield Write(kind, self.table, values, columns, key)
+                yield Write(kind, self.table, values, columns, key.key if isinstance(key, _Uncomparable) else key)
 
     def _keyed_step(self, kind: Kind, writes: Iterable[Write | None]) -> Iterator[Step]:
         chosen = [write for write in writes if write is not None]
@@ -269,16 +324,14 @@ class _TableState:
             ordered = chosen if self.is_ordered else sorted_by_key(chosen)
             yield Step(kind=kind, table=self.table, writes=ordered, is_ordered=self.is_ordered)
 
-    def creations(self, columns: tuple[str, ...]) -> dict[tuple[Any, ...], int]:
-        """Position of the first write that may create a row, by the row's values in some columns."""
-        made: dict[tuple[Any, ...], int] = {}
+    def creations(self, columns: tuple[str, ...]) -> _Creations:
+        """What the segment may create, by the rows' values in some columns."""
+        made = _Creations()
         upserts = [(state.position, state.upsert) for state in self.keys.values() if state.upsert is not None]
         for position, write in [*self.inserts, *upserts]:
-            try:
-                key = tuple([write.values[column] for column in columns])
-                made[key] = min(position, made.get(key, position))
-            except (KeyError, TypeError):  # generated, so that no item can refer to it; or not comparable
-                continue
+            values = write.values
+            if all(column in values for column in columns):  # or else generated, so that no item can refer to it
+                made.add(position, [values[column] for column in columns])
         return made
 
     def referring_rows(self, columns: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, Any], frozenset[str]]]:
@@ -291,6 +344,29 @@ class _TableState:
                 yield state.position, state.upsert.values, generated
             if not state.updates.keys().isdisjoint(columns):
                 yield state.position, state.updates, frozenset(columns)
+
+
+class _Creations:
+    """Rows that a segment may create.
+
+    Attributes:
+        firsts: Position of the first write that may create a row, by the row's key.
+        last: Position of the last write that may create one; -1 for none.
+        last_unknown: Likewise, of one whose key Python cannot compare.
+    """
+
+    def __init__(self) -> None:
+        self.firsts: dict[tuple[Any, ...], int] = {}
+        self.last = self.last_unknown = -1
+
+    def add(self, position: int, values: Sequence[Any]) -> None:
+        """Take one more row, by its values in the columns of the key."""
+        self.last = max(self.last, position)
+        key = plain_key(values)
+        if key is None:
+            self.last_unknown = max(self.last_unknown, position)
+        else:
+            self.firsts[key] = min(position, self.firsts.get(key, position))
 
 
 class _SegmentBuilder:
@@ -306,12 +382,12 @@ class _SegmentBuilder:
         self._deleted: dict[Any, set[TableInfo]] = {}
         self._is_sealed = False
 
-    def accept(self, position: int, write: Write) -> bool:
+    def accept(self, position: int, write: Write, dependence: Dependence) -> bool:
         """Take one write; false where it must begin a new segment."""
         if self._is_sealed or not self._keeps_delete_order(write):
             return False
         facts = self._book.about(write)
-        if facts.is_moving or _reads_rows(write):  # such a write has a segment of its own
+        if facts.is_moving or dependence:  # such a write has a segment of its own
             if self._tables:
                 return False
             self._is_sealed = True
@@ -360,28 +436,23 @@ def _created_too_late(
 ) -> list[tuple[Any, ...]] | None:
     """Keys that a write refers to and only a later one creates; nothing where references cannot be known."""
     created = parent.creations(foreign_key.parent_columns)
-    if not created:
-        return []
-    last = max(created.values())
     columns = foreign_key.columns
-    is_other = _tells_from(created, parent.table, child.table, foreign_key)
+    is_other = _tells_from(created.firsts, parent.table, child.table, foreign_key)
     needed: dict[tuple[Any, ...], None] = {}
     for position, values, unknown in child.referring_rows(columns):
-        if position >= last:
+        if position >= created.last:
             continue
-        try:
-            key = tuple([values[column] for column in columns])
-            # Where values that differ here may be equal there, a row never seen may be one that is created later.
-            is_known = created[key] <= position if key in created else is_other(key)
-        except KeyError:
-            if any(column in unknown for column in columns if column not in values):
-                return None
+        left_out = [column for column in columns if column not in values]
+        if not unknown.isdisjoint(left_out):
+            return None
+        if left_out or any(values[column] is None for column in columns):
             continue  # NULL in part: it refers to nothing
-        except TypeError:  # a value that cannot be compared with others
+        key = plain_key([values[column] for column in columns])
+        if key is None or position < created.last_unknown:  # an expression, or what cannot be compared
             return None
-        if not PLAIN_TYPES.issuperset(map(type, key)) and any(map(child.table.is_expression, key)):
-            return None
-        if not is_known and None not in key:
+        # Where values that differ here may be equal there, a row never seen may be one that is created later.
+        is_known = created.firsts[key] <= position if key in created.firsts else is_other(key)
+        if not is_known:
             needed[key] = None
     return list(needed)
 

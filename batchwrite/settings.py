@@ -50,12 +50,14 @@ class FailurePolicy:
             failures: Positions of those that have failed.
             failed: Number of items that have failed before the chunk.
         """
-        if self.most is None:
+        last = self.last_failure(failed)
+        if last is None or len(failures) < last:
             return count
-        for number, position in enumerate(sorted(failures), start=1):
-            if not self.allows(failed + number):
-                return position + 1
-        return count
+        return sorted(failures)[last - 1] + 1
+
+    def last_failure(self, failed: int) -> int | None:
+        """With how many more failures a run ends, after that many; `None` for never."""
+        return None if self.most is None else max(self.most - failed + 1, 1)
 
     def allows_share(self, failed: int, decided: int) -> bool:
         """Whether a run may go on after a chunk."""

@@ -40,12 +40,15 @@ def _size(value: Any) -> int:
         if not waiting:
             break
         part = waiting.pop()
-        if isinstance(part, (str, bytes, bytearray, memoryview)):
-            size += len(part)
-        elif isinstance(part, Mapping):
-            waiting.extend(part.values())
-        elif isinstance(part, (list, tuple, set, frozenset)):
-            waiting.extend(part)
-        else:
+        try:
+            if isinstance(part, (str, bytes, bytearray, memoryview)):
+                size += len(part)
+            elif isinstance(part, Mapping):
+                waiting.extend(part.values())
+            elif isinstance(part, (list, tuple, set, frozenset)):
+                waiting.extend(part)
+            else:
+                size += 8
+        except Exception:  # noqa: BLE001 - code of its class; if it cannot be sent either, its item fails then
             size += 8
     return size + 8 * len(waiting)

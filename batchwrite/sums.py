@@ -5,23 +5,30 @@ from __future__ import annotations
 import decimal
 import math
 import operator
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+_ADDABLE = frozenset({int, float, Decimal, timedelta})
+
 # Sums are exact or not made at all: the default context would round to 28 digits without a word.
 _EXACT = decimal.Context(prec=1_000, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
 
 
 def exact_sum(one: Any, other: Any) -> Any | None:
-    """The sum, or nothing where adding the two now would not be what the database does with one after the other."""
+    """The sum, or nothing where adding the two now would not be what the database does with one after the other.
+
+    Only numbers and time spans of built-in types are added: those of others may wrap around, as numpy's do.
+    """
+    types = {type(one), type(other)}
+    if not types <= _ADDABLE:
+        return None
     try:
-        if isinstance(one, Decimal) or isinstance(other, Decimal):
-            if isinstance(one, float) or isinstance(other, float):
-                return None
-            return _EXACT.add(one, other)
+        if Decimal in types:
+            return None if float in types else _EXACT.add(one, other)
         total = one + other
     except (TypeError, ArithmeticError):
         return None

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+
+class Dependence(IntEnum):
+    """What the outcome of a value depends on, beside itself."""
+
+    NOTHING = 0
+    ROWS = 1
+    """What tables hold at that moment: it must not be moved among what changes them."""
+    SESSION = 2
+    """Perhaps what the session did last: nothing before it may be moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +54,25 @@ class TableInfo:
         not_null: Its columns that cannot be NULL.
         exact: For its columns where there is one, the type of which values are the same in the database exactly where
             they are equal in Python; those of other types may be read, rounded or padded.
+        converting: Its columns whose type turns values into others by code of its own.
         foldable: Its columns of texts that are compared by an unknown collation of the database's own (see `folding`).
         touched: Its columns that get a value of their own whenever a row changes.
         counting: Those of them whose value depends on the row, so that each change counts.
         integers: Its columns of whole numbers.
+        numbers: Its columns of numbers, the whole ones included.
         texts: Its columns of texts or byte strings.
         compact: Its columns whose values take little memory, whatever they are: numbers, dates, truth values.
         not_addable: Its columns to which nothing can be added (texts, booleans, JSON, …).
+        keeps_order: Whether the order in which its rows are written decides which of them stay: a row that collides
+            with another replaces it, or gives way.
         depth: Length of the longest chain of parents above it: tables are written in this order.
         family: The same value for all tables that foreign keys connect, in either direction.
         order: Sort key of the one fixed order of tables: parents first, then by name, in every process.
         identity_columns: Its columns by which its own primary key, or other tables, know a row.
+        dependent: Its columns that get a value which depends on rows, or on what the session did last, where a row
+            gives none.
         is_expression: Whether a value is an SQL expression and not data.
-        reads_rows: Whether a value is an SQL expression that depends on what tables hold at that moment.
+        dependence_of: What the outcome of a value depends on.
     """
 
     name: str
@@ -71,19 +88,23 @@ class TableInfo:
     generated: frozenset[str] = frozenset()
     not_null: frozenset[str] = frozenset()
     exact: Mapping[str, type] = field(default_factory=dict)
+    converting: frozenset[str] = frozenset()
     foldable: frozenset[str] = frozenset()
     touched: frozenset[str] = frozenset()
     counting: frozenset[str] = frozenset()
     integers: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     compact: frozenset[str] = frozenset()
     not_addable: frozenset[str] = frozenset()
+    dependent: frozenset[str] = frozenset()
+    keeps_order: bool = False
     depth: int = 0
     family: Any = field(default=None, repr=False)
     order: tuple[int, str] = field(init=False, repr=False)
     identity_columns: frozenset[str] = field(init=False, repr=False)
     is_expression: Callable[[Any], bool] = field(default=lambda _value: False, repr=False)
-    reads_rows: Callable[[Any], bool] = field(default=lambda _value: False, repr=False)
+    dependence_of: Callable[[Any], Dependence] = field(default=lambda _value: Dependence.NOTHING, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "order", (self.depth, self.name))

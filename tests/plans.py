@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from batchwrite.table import ForeignKeyInfo, TableInfo
+from batchwrite.table import Dependence, ForeignKeyInfo, TableInfo
 from batchwrite.write import Kind, Write
 
 
@@ -23,7 +23,7 @@ def info(name, *columns, parent=None, **facts) -> TableInfo:
         "foreign_keys": foreign_keys,
         "family": "family",
         "is_expression": lambda value: isinstance(value, Expression),
-        "reads_rows": lambda value: isinstance(value, Expression),
+        "dependence_of": lambda value: Dependence.ROWS if isinstance(value, Expression) else Dependence.NOTHING,
     }
     names = ("id", "n", "v", "u", "p", *columns)
     return TableInfo(name=name, handle=name, columns=names, **{"exact": dict.fromkeys(names, int), **given, **facts})

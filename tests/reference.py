@@ -1,8 +1,14 @@
 """The plain sequential writer that every promise is compared with: one item, one transaction, one statement a write."""
 
-from sqlalchemy import Engine, Table, and_, delete, insert, literal, select, update
+import numbers
+import operator
+from decimal import Decimal
+
+from sqlalchemy import Engine, Integer, Numeric, Table, and_, delete, insert, inspect, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import ClauseElement
 
 
 class Missing(Exception):
@@ -47,6 +53,7 @@ class Recorder:
     def upsert(self, table, row, *, key=None, set=None):  # noqa: A002 - as the collector has it
         key = key or [column.name for column in table.primary_key]
         names = [name for name in row if name not in key] if set is None else set
+        row = {name: key_value(table.c[name], value) if name in key else value for name, value in row.items()}
         if self.insert_with_conflict is None:
             self.record(table, lambda connection: insert_or_change(connection, table, row, key, names))
             return
@@ -60,20 +67,35 @@ class Recorder:
             else statement.on_conflict_do_nothing(**conflict),
         )
 
-    def update(self, table, key, **values):
+    def update(self, table, key, values=None, **columns):
+        values = {**(values or {}), **columns}
         self.record(table, update(table).where(at(table, key)).values(values), is_key_unhit=lambda rows: rows != 1)
 
-    def increment(self, table, key, **deltas):
+    def increment(self, table, key, deltas=None, **columns):
+        deltas = {name: exactly(delta) for name, delta in {**(deltas or {}), **columns}.items()}
         condition = and_(at(table, key), *(table.c[name].is_not(None) for name in deltas))
-        changes = {name: table.c[name] + delta for name, delta in deltas.items()}
+        changes = {name: table.c[name] + of_column(table.c[name], delta) for name, delta in deltas.items()}
         self.record(table, update(table).where(condition).values(changes), is_key_unhit=lambda rows: rows != 1)
 
     def delete(self, table, key, *, missing_ok=False):
         unhit = (lambda rows: False) if missing_ok else (lambda rows: rows != 1)
         self.record(table, delete(table).where(at(table, key)), is_delete=True, is_key_unhit=unhit)
 
+    def add(self, instance):
+        table = inspect(type(instance)).local_table
+        self.record(table, lambda connection: flushed(connection, instance))
+
     def skip(self, reason=""):
         self.is_skipped = True
+
+
+def flushed(connection, instance) -> int:
+    """The row that the ORM makes of an instance; the session is given up, not closed: that would undo the transaction."""
+    session = Session(connection, join_transaction_mode="rollback_only")
+    session.add(instance)
+    session.flush()
+    session.expunge_all()
+    return 1
 
 
 def insert_or_change(connection, table, row, key, names):
@@ -91,8 +113,39 @@ def insert_or_change(connection, table, row, key, names):
     return 1
 
 
+def of_column(column, delta):
+    """What is added to a column of decimals is sent as one, as what is stored there is."""
+    is_number = isinstance(delta, (int, float, Decimal)) and isinstance(column.type, Numeric)
+    return literal(delta, column.type) if is_number else delta
+
+
+def exactly(value):
+    """A number of another class (one of numpy's, an enum) as the plain one that it is equal to; all else as it is."""
+    if type(value) in {bool, int, float, Decimal}:
+        return value
+    try:
+        if isinstance(value, numbers.Integral):
+            return int(operator.index(value))
+        if isinstance(value, numbers.Real):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return value
+
+
+def key_value(column, value):
+    """A row is found by the number that a value is, where the column's type has no say in it."""
+    return exactly(value) if isinstance(column.type, Integer) else value
+
+
 def at(table, key):
-    return and_(*(table.c[name] == value for name, value in key.items()))
+    """What finds a row: its key, whose values are of the columns' types, whatever their own."""
+    return and_(
+        *(
+            table.c[name] == (value if isinstance(value, ClauseElement) else literal(key_value(table.c[name], value), table.c[name].type))
+            for name, value in key.items()
+        )
+    )
 
 
 def in_order(writes):

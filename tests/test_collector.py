@@ -281,7 +281,7 @@ def test_a_finite_number_or_a_time_span_can_be_added(out, delta):
     assert only(out).values == {"price": delta}
 
 
-@pytest.mark.parametrize("delta", [None, "1", True, [1], 1j, Expression()])
+@pytest.mark.parametrize("delta", [None, "1", True, [1], 1j, Fraction(1, 3), Expression()])
 def test_what_is_no_number_cannot_be_added(out, delta):
     with pytest.raises(ItemRefused, match="cannot be added") as caught:
         out.increment("stock", KEY, price=delta)
@@ -294,7 +294,7 @@ def test_what_is_not_finite_cannot_be_added(out, delta):
         out.increment("stock", KEY, price=delta)
 
 
-@pytest.mark.parametrize("delta", [0.5, Decimal("1.5"), Fraction(1, 3)])
+@pytest.mark.parametrize("delta", [0.5, Decimal("1.5"), Fraction(1, 2)])
 def test_a_fraction_cannot_be_added_to_whole_numbers(out, delta):
     with pytest.raises(ItemRefused, match="fraction") as caught:
         out.increment("stock", KEY, on_hand=delta)

@@ -13,6 +13,7 @@ from plans import CHILD, OTHER, PARENT, SELF, Expression, delete, increment, inf
 
 from batchwrite.plan import in_order, sorted_by_key
 from batchwrite.planner import make_plan, plan_write_by_write
+from batchwrite.table import Dependence
 from batchwrite.write import Kind, Write
 
 
@@ -305,7 +306,7 @@ def test_an_update_of_a_reference_is_probed_for():
 
 
 def test_a_reference_that_is_computed_is_refused():
-    loose = replace(CHILD, reads_rows=lambda value: False)
+    loose = replace(CHILD, dependence_of=lambda value: Dependence.NOTHING)
     plan = plan_of(insert(loose, id=1, p=Expression()), insert(PARENT, id=1))
     assert "not known beforehand" in plan.refusal
 
@@ -315,7 +316,7 @@ def test_a_reference_that_is_generated_is_refused():
 
 
 def test_a_reference_that_is_computed_after_all_parents_is_fine():
-    loose = replace(CHILD, reads_rows=lambda value: False)
+    loose = replace(CHILD, dependence_of=lambda value: Dependence.NOTHING)
     assert plan_of(insert(PARENT, id=1), insert(loose, id=1, p=Expression())).refusal is None
 
 
@@ -429,3 +430,24 @@ def test_a_reference_that_is_only_inserted_is_not_covered_up_by_a_later_upsert()
     """Where the row does not exist, the first upsert inserts its reference, and may be refused for it."""
     plan = plan_of(upsert(CHILD, 1, p=99, set_columns=()), upsert(CHILD, 1, p=1, set_columns=("p",)))
     assert len(plan.segments) == 2
+
+
+TOUCHED = info("touched", touched=frozenset({"v"}))
+
+
+@pytest.mark.parametrize(
+    ("writes", "segments"),
+    [
+        ([increment(TOUCHED, 1, n=1), update(TOUCHED, 1, v=3)], 2),
+        ([update(TOUCHED, 1, v=3), update(TOUCHED, 1, n=3)], 2),
+        ([increment(TOUCHED, 1, v=3), increment(TOUCHED, 1, n=3)], 2),
+        ([increment(TOUCHED, 1, v=3), update(TOUCHED, 1, n=3)], 2),
+        ([update(TOUCHED, 1, n=3), update(TOUCHED, 1, v=3)], 1),
+        ([update(TOUCHED, 1, v=3), increment(TOUCHED, 1, n=3)], 2),
+        ([update(TOUCHED, 1, v=3), update(TOUCHED, 1, v=4)], 1),
+        ([update(TOUCHED, 1, n=3), increment(TOUCHED, 1, n=3)], 1),
+        ([increment(TOUCHED, 1, n=1), increment(TOUCHED, 1, n=1)], 1),
+    ],
+)
+def test_a_column_with_an_onupdate_has_its_value_from_the_last_write_to_the_row(writes, segments):
+    assert len(plan_of(*writes).segments) == segments

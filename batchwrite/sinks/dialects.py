@@ -34,6 +34,8 @@ class DialectRules:
     """Whether texts are compared with numbers, so that a key may name rows that hold something else."""
     overflows_into_real = False
     """Whether a sum that is too large for a whole number becomes a fraction without a word."""
+    keeps_sqlite_order = False
+    """Whether `sqlite_on_conflict` has a meaning."""
     is_lent = False
     """Whether the transaction is somebody else's, and a chunk a savepoint of it."""
     adds_intervals = False
@@ -90,9 +92,13 @@ class DialectRules:
         """Whether what `insert` gives has failed because the row that stands in the way has another key."""
         return False
 
-    def sends_singly(self, connection: Connection, statement: Any) -> bool:  # noqa: ARG002 - likewise
-        """Whether the driver's `executemany` cannot be trusted with a statement."""
+    def sends_singly(self, connection: Connection, statement: Any, columns: tuple[str, ...]) -> bool:  # noqa: ARG002 - likewise
+        """Whether the driver's `executemany` sends rows of some columns one by one, or cannot be trusted with them."""
         return False
+
+    def ready(self, connection: Connection, statement: Any, columns: tuple[str, ...]) -> Any:  # noqa: ARG002 - likewise
+        """What to execute, for rows of some columns, in place of a statement that is kept: perhaps it is compiled."""
+        return statement
 
     def constraint_name(self, constraint: Constraint) -> str | None:
         """The name that the database's errors have for a constraint, as far as it can be known."""
@@ -121,6 +127,10 @@ class DialectRules:
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction, also where a COMMIT has just failed."""
         connection.rollback()
+
+    def has_undone_all(self, connection: Connection) -> bool:  # noqa: ARG002 - likewise
+        """Whether the database has undone the whole transaction by itself, where a statement has failed."""
+        return False
 
     def insert(self, table: Table) -> Any:  # noqa: ARG002 - for those that override it
         """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`; nothing where there is none."""

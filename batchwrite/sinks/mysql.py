@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import numbers
+import re
+import sys
 import weakref
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -59,6 +61,14 @@ WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name AND no
 # An expression that fails where it is evaluated, and only there.
 _FAILS = text("(SELECT 1 UNION ALL SELECT 2)")
 _FAILED = "1242"
+
+# Written out: a parameter behind the values would have every upsert go alone (see `MysqlRules.sends_singly`).
+_ONE = sqlalchemy.literal_column("1", sqlalchemy.Integer)
+
+# An INSERT of which drivers can make one for many rows: nothing but parameters for values, and none behind them. (In a
+# name, `%` is doubled.)
+_PARAMETER = r"(?:%s|%\(\w+\)s)"
+_OF_MANY_ROWS = re.compile(rf".*? VALUES \({_PARAMETER}(?:, {_PARAMETER})*\)[^%]*", re.DOTALL)
 
 _TIMES = (datetime, time, timedelta)
 _OF_BYTES = (
@@ -122,7 +132,7 @@ class Upsert(mysql.Insert):
         is_same = sqlalchemy.and_(*(column.op("<=>")(excluded[column.key]) for column in index_elements))
         changes = {first: first, **set_}
         # Not as a value of the column: a type such as UUID goes with no number.
-        changes[first] = sqlalchemy.case((func.if_(is_same, 1, _FAILS) == 1, changes[first]))
+        changes[first] = sqlalchemy.case((func.if_(is_same, _ONE, _FAILS) == _ONE, changes[first]))
         return self.on_duplicate_key_update({column.key: value for column, value in changes.items()})
 
     def on_conflict_do_nothing(self, *, index_elements: Sequence[Column[Any]]) -> Self:
@@ -143,7 +153,8 @@ class MysqlRules(DialectRules):
         self._undoable: set[tuple[str | None, str]] = set()
         self._columns: dict[tuple[str | None, str], _Columns] = {}
         self._rounded: set[tuple[str, str]] = set()
-        self._singly: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        self._compiled: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        self._singly: dict[tuple[Any, tuple[str, ...]], bool] = {}
 
     # ---- the transaction
 
@@ -316,12 +327,33 @@ class MysqlRules(DialectRules):
         """Whether an upsert has failed because a row with another key stands in the way."""
         return _number(error) == _FAILED
 
-    def sends_singly(self, connection: Connection, statement: Any) -> bool:
-        """PyMySQL's `executemany` gets parameters and `%` wrong that stand behind the values."""
-        if statement not in self._singly:
-            compiled = str(statement.compile(dialect=connection.dialect))
-            self._singly[statement] = "%" in compiled.rpartition("ON DUPLICATE KEY UPDATE")[2]
-        return self._singly[statement]
+    def sends_singly(self, connection: Connection, statement: Any, columns: tuple[str, ...]) -> bool:
+        """Whether an INSERT is not one statement for many rows.
+
+        The drivers' `executemany` gets parameters and `%` wrong that stand behind the values, and sends rows one by one
+        where anything but a parameter stands among them, as with `VALUES (%s, now())`.
+        """
+        made_for = (statement, columns)
+        if made_for not in self._singly:
+            sql = str(self._compile(connection, statement, columns))
+            is_known = _drivers_form(connection)
+            self._singly[made_for] = not (_OF_MANY_ROWS.fullmatch(sql) and is_known(sql))
+        return self._singly[made_for]
+
+    def ready(self, connection: Connection, statement: Any, columns: tuple[str, ...]) -> Any:
+        """The statement, compiled where SQLAlchemy would do that again each time, as up to SQLAlchemy 2.0."""
+        is_translated = connection.get_execution_options().get("schema_translate_map")
+        if Upsert.inherit_cache or is_translated or not isinstance(statement, Upsert):
+            return statement
+        return self._compile(connection, statement, columns)
+
+    def _compile(self, connection: Connection, statement: Any, columns: tuple[str, ...]) -> Any:
+        made_for = (statement, columns)
+        if made_for not in self._compiled:
+            self._compiled[made_for] = statement.compile(
+                dialect=connection.dialect, column_keys=list(columns), for_executemany=True
+            )
+        return self._compiled[made_for]
 
     def insert(self, table: Table) -> Any:
         """INSERT with ON DUPLICATE KEY UPDATE."""
@@ -365,6 +397,16 @@ def _asked(connection: Connection, question: Any, place: tuple[str | None, str])
 def _number(error: DBAPIError) -> str | None:
     arguments = getattr(error.orig, "args", ())
     return str(arguments[0]) if arguments else None
+
+
+def _drivers_form(connection: Connection) -> Callable[[str], Any]:
+    """Tells whether an INSERT is of the form of which the driver makes one statement for many rows.
+
+    PyMySQL, and what has been made of it, keep the form under one name. Of other drivers nothing is known.
+    """
+    package = type(connection.connection.driver_connection).__module__.partition(".")[0]
+    form = getattr(sys.modules.get(f"{package}.cursors"), "RE_INSERT_VALUES", None)
+    return bool if form is None else form.match
 
 
 def _microseconds(value: Any) -> int:

@@ -54,5 +54,5 @@ class SinkOptions:
             _log.error("classify raised %s, and is passed by", type(raised).__name__, extra={"action": "classify"})
             return fault
         if isinstance(word, FaultKind):
-            return replace(fault, kind=word)
+            return replace(fault, kind=word, is_unproven=False)
         return word if isinstance(word, Fault) else fault

@@ -48,6 +48,12 @@ _CLEAN_HALF = 0.7
 _CHANGES = frozenset({Kind.UPSERT, Kind.UPDATE, Kind.INCREMENT})
 
 
+_UNDOES_ALL = (
+    "the database has undone the whole transaction, with what its owner had written in it before: a constraint or a "
+    "trigger says ROLLBACK where it refuses a row"
+)
+
+
 class FailedAt(Exception):
     """An exception, and the table that was being written."""
 
@@ -56,8 +62,61 @@ class FailedAt(Exception):
         self.table = table
 
 
+class _UndoneByDatabase(Exception):
+    """The database has undone the whole transaction by itself, because of one statement."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
 class AlreadyBooked(Exception):
     """What is to be committed with a chunk stands in the way of itself."""
+
+
+class AnotherWay(Exception):
+    """The chunk is to be written in another way, at once: by what a table is now, or by other statements."""
+
+
+class _Groups:
+    """Which neighbours are written together in a fallback, and what has become of them.
+
+    Args:
+        ranges: Ranges of the items' positions, in order.
+
+    Attributes:
+        waiting: The ranges still to be written, the next one last.
+        refused: The reasons, by position.
+        end: Position behind the last item that is to be written.
+    """
+
+    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
+        self.waiting = [*reversed(ranges)]
+        self.refused: dict[int, Fault] = {}
+        self.end = ranges[-1][1] if ranges else 0
+        self._written: list[tuple[int, int]] = []
+
+    def next(self) -> tuple[int, int]:
+        """The next range, as far as it is to be written."""
+        start, stop = self.waiting.pop()
+        return start, min(stop, self.end)
+
+    def note(self, start: int, stop: int, *, is_written: bool) -> None:
+        """Note what has become of a range: one that is not written, and no single item, is halved."""
+        if is_written:
+            self._written.append((start, stop))
+        elif stop - start > 1:
+            middle = (start + stop) // 2
+            self.waiting += [(middle, stop), (start, middle)]
+
+    def split_all(self) -> None:
+        """Have each item written by itself."""
+        self.waiting = [(place, place + 1) for start, stop in self.waiting for place in reversed(range(start, stop))]
+
+    def begin_again(self) -> None:
+        """All that has been written is undone: to be written once more, without what is refused."""
+        self.waiting += reversed(self._written)
+        self._written = []
 
 
 class SqlSink(SqlCatalog):
@@ -82,7 +141,10 @@ class SqlSink(SqlCatalog):
     ) -> None:
         self._rules = rules
         super().__init__(
-            text_is_exact=rules.text_is_exact, folds_texts=rules.folds_texts, constraint_name=rules.constraint_name
+            text_is_exact=rules.text_is_exact,
+            folds_texts=rules.folds_texts,
+            keeps_sqlite_order=rules.keeps_sqlite_order,
+            constraint_name=rules.constraint_name,
         )
         self._engine = engine
         self._owns_engine = owns_engine
@@ -137,7 +199,8 @@ class SqlSink(SqlCatalog):
         """
         if self.is_failing and find_suspects(items):
             # The chunk before has failed, and this one would: do not send it in vain.
-            raise FlushFailed(classify(ItemRefused("items of the chunk repeat a unique key, or leave out a value")))
+            text = "items of the chunk repeat a unique key, or leave out a value"
+            raise FlushFailed(classify(ItemRefused(text)), is_expected=True)
         with self._transaction() as connection:
             refusal = self._rules.no_bulk_because(connection)
             if refusal:
@@ -161,26 +224,74 @@ class SqlSink(SqlCatalog):
         # good items cost little. In order, whatever the group: an item is written when all before it are decided, so
         # that the earlier of two that exclude each other wins.
         suspects = find_suspects(items)
-        most = self._group_size(len(items), bool(suspects))
-        refused: dict[int, Fault] = {}
-        end = len(items)
-        with self._transaction() as connection:
-            self._rules.begin_fallback(connection)
-            waiting = split_at(suspects, len(items), 1 if self._rules.no_bulk_because(connection) else most)[::-1]
-            self._try(connection, lambda: self._lock(connection, items, only_if_several=False))
-            while waiting:
-                start, stop = waiting.pop()
-                stop = min(stop, end)
-                fault = self._write_group(connection, items[start:stop]) if start < stop else None
-                if fault is not None and stop - start > 1:
-                    middle = (start + stop) // 2
-                    waiting += [(middle, stop), (start, middle)]
-                elif fault is not None:
-                    refused[start] = fault
-                    end = refuse(start, fault)
-            self._keep_books(connection, books, list(refused.items()))
-        self._surprises = len(refused.keys() - suspects) / len(items)
-        self.is_failing = bool(refused)
+        groups = _Groups(split_at(suspects, len(items), self._group_size(len(items), bool(suspects))))
+        is_written = False
+        while not is_written:
+            try:
+                with self._transaction() as connection:
+                    self._write_groups(connection, items, groups, refuse)
+                    self._keep_books(connection, books, list(groups.refused.items()))
+                is_written = True
+            except FlushFailed as error:
+                if not isinstance(error.__cause__, _UndoneByDatabase) or self.is_lent:
+                    raise
+                groups.begin_again()
+        self._surprises = len(groups.refused.keys() - suspects) / max(1, len(items))
+        self.is_failing = bool(groups.refused)
+
+    def _write_groups(
+        self,
+        connection: Connection,
+        items: Sequence[Sequence[Write]],
+        groups: _Groups,
+        refuse: Callable[[int, Fault], int],
+    ) -> None:
+        """Write what is waiting, group by group."""
+        self._rules.begin_fallback(connection)
+        if self._rules.no_bulk_because(connection):
+            groups.split_all()
+        self._try(connection, lambda: self._lock(connection, items, only_if_several=False))
+        proven: set[Any] = set()
+        while groups.waiting:
+            start, stop = groups.next()
+            fault = self._write_group(connection, items[start:stop]) if start < stop else None
+            if fault is not None and stop - start == 1:
+                fault = self._items_fault(connection, items[start], fault, proven)
+                groups.refused[start] = fault
+                groups.end = refuse(start, fault)
+            groups.note(start, stop, is_written=fault is None)
+            if fault is not None and self._rules.has_undone_all(connection):
+                raise _UndoneByDatabase(fault)
+
+    def _items_fault(self, connection: Connection, writes: Sequence[Write], fault: Fault, proven: set[Any]) -> Fault:
+        """The fault of an item that was written by itself, once it is known not to be the program's.
+
+        Args:
+            connection: The connection.
+            writes: The item's.
+            fault: What it was refused for.
+            proven: What is known to work without rows: added to.
+
+        Raises:
+            FlushFailed: What looks fatal is: it holds without the item.
+        """
+        for write in writes if fault.is_unproven and not self._rules.has_undone_all(connection) else ():
+            alike = (write.kind, write.table, write.key_columns, write.set_columns, *write.values)
+            if alike not in proven:
+                self._require_without_rows(connection, write)
+                proven.add(alike)
+        return fault.as_items
+
+    def _require_without_rows(self, connection: Connection, write: Write) -> None:
+        savepoint = connection.begin_nested()
+        try:
+            with self._rules.expecting_errors():
+                connection.execute(self._statements.without_rows(write))
+        except Exception as error:
+            fault = self._classified(error, connection, has_rows=False)
+            if fault.kind is not FaultKind.ITEM:  # or else the row has no chance either, and may be told so
+                raise FlushFailed(replace(fault, is_unproven=False)) from error
+        savepoint.rollback()
 
     def _group_size(self, count: int, has_suspects: bool) -> int:
         """Most items of a group to begin with."""
@@ -199,13 +310,17 @@ class SqlSink(SqlCatalog):
     def _transaction(self) -> Iterator[Connection]:
         """A transaction that is committed at the end, or undone if anything is raised."""
         connection = self._connect()
+        has_begun = False
         try:
             try:
                 self._rules.begin(connection)
+                has_begun = True
                 yield connection
                 self._rules.before_commit(connection)
             except BaseException as error:
                 fault = self._classified(error, connection)
+                if self.is_lent and has_begun and self._rules.has_undone_all(connection):
+                    fault = replace(fault, kind=FaultKind.FATAL, is_unproven=False, message=_UNDOES_ALL)
                 self._undo(connection)
                 if isinstance(error, Exception):
                     raise FlushFailed(fault) from error
@@ -237,7 +352,8 @@ class SqlSink(SqlCatalog):
             deadline.call_off()
             if not isinstance(error, Exception):
                 raise
-            raise FlushFailed(replace(self._classified(error, None), is_unrelated=True)) from error
+            fault = self._classified(error, None, has_rows=False)
+            raise FlushFailed(replace(fault, is_unrelated=True, is_unproven=False)) from error
         self._deadlines[connection] = deadline
         return connection
 
@@ -399,7 +515,7 @@ class SqlSink(SqlCatalog):
     def _try(
         self, connection: Connection, write: Callable[[], None], check: Callable[[], None] | None = None
     ) -> Fault | None:
-        """Run under a savepoint; on an item's fault undo it and return the fault, anything else goes through."""
+        """Run under a savepoint; on what may be an item's fault undo it and return that, anything else goes through."""
         savepoint = connection.begin_nested()
         is_written = False
         try:
@@ -409,19 +525,23 @@ class SqlSink(SqlCatalog):
                 check()
         except Exception as error:
             fault = replace(self._classified(error, connection), at_commit=is_written)
-            if fault.kind is not FaultKind.ITEM:
+            if not fault.may_be_an_items:
                 raise
-            savepoint.rollback()
+            if not self._rules.has_undone_all(connection):  # and the savepoint with it
+                savepoint.rollback()
             return fault
         savepoint.commit()
         return None
 
     # ---- faults
 
-    def _classified(self, error: BaseException, connection: Connection | None) -> Fault:
+    def _classified(self, error: BaseException, connection: Connection | None, *, has_rows: bool = True) -> Fault:
         """The fault, with what the table's definition knows of it beside what the database said."""
-        if isinstance(error, FlushFailed):
+        if isinstance(error, (FlushFailed, _UndoneByDatabase)):
             return error.fault
+        if isinstance(error, AnotherWay):
+            text = "the tables were changed again and again while the chunk was written"
+            return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_outdated=True)
         if isinstance(error, AlreadyBooked):
             text = "the books of the chunk are there already: an attempt before may have been committed"
             return Fault(kind=FaultKind.TRANSIENT, error_type=type(error).__name__, message=text, is_booked=True)
@@ -433,14 +553,20 @@ class SqlSink(SqlCatalog):
         lost = False
         if isinstance(cause, Exception):
             lost = self._engine.dialect.is_disconnect(cause, raw, None)  # type: ignore[arg-type]
-        fault = classify(cause, is_disconnect=lost, scrub=self._secrets, while_writing=isinstance(error, FailedAt))
+        fault = classify(
+            cause,
+            is_disconnect=lost,
+            scrub=self._secrets,
+            while_writing=isinstance(error, FailedAt),
+            has_rows=has_rows,
+        )
         fault = self._options.judged(getattr(cause, "orig", None) or cause, fault)
         deadline = self._deadlines.get(connection) if connection is not None else None
         if deadline is not None and deadline.has_struck and fault.kind in {FaultKind.LOST, FaultKind.TRANSIENT}:
             text = f"the chunk was not written within {self._options.chunk_timeout:g} seconds (chunk_timeout)"
             fault = replace(fault, message=text, is_unrelated=True)
         self._has_lost = self._has_lost or fault.kind is FaultKind.LOST
-        if table is None or fault.kind is not FaultKind.ITEM:
+        if table is None or not fault.may_be_an_items:
             return fault
         return self._located(fault, table)
 

@@ -22,6 +22,7 @@ class SqliteRules(DialectRules):
     nan_becomes_null = True
     text_is_exact = True
     overflows_into_real = True
+    keeps_sqlite_order = True
 
     def __init__(self) -> None:
         self._isolation_levels: weakref.WeakKeyDictionary[Connection, Any] = weakref.WeakKeyDictionary()
@@ -59,12 +60,22 @@ class SqliteRules(DialectRules):
         if _is_in_transaction(connection):
             connection.connection.rollback()
 
+    def has_undone_all(self, connection: Connection) -> bool:
+        """Yes where a constraint or a trigger says so: `ON CONFLICT ROLLBACK`, `RAISE(ROLLBACK, …)`."""
+        return not _is_in_transaction(connection)
+
     def no_bulk_because(self, connection: Connection) -> str | None:
         """Foreign keys that wait for COMMIT: a later item could mend what an earlier one must fail for."""
         if self._deferring is None:
             query = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%DEFERRED%'"
             self._deferring = tuple(str(name) for (name,) in connection.exec_driver_sql(query))
-        return f"foreign keys of {', '.join(self._deferring)} are checked at COMMIT only" if self._deferring else None
+        if not self._checks_late(connection):
+            return None
+        return f"foreign keys of {', '.join(self._deferring)} are checked at COMMIT only"
+
+    def _checks_late(self, connection: Connection) -> bool:
+        """Whether there are foreign keys that wait for COMMIT, and are checked at all."""
+        return bool(self._deferring) and bool(connection.exec_driver_sql("PRAGMA foreign_keys").scalar())
 
     def begin_fallback(self, connection: Connection) -> None:
         """Note the rows whose deferred foreign keys are broken already: they are no item's fault."""
@@ -78,7 +89,7 @@ class SqliteRules(DialectRules):
         Raises:
             sqlite3.IntegrityError: There are some that were not there before; it is the error of such a COMMIT.
         """
-        if self._deferring and self._broken(connection) - self._broken_before:
+        if self._checks_late(connection) and self._broken(connection) - self._broken_before:
             error = sqlite3.IntegrityError("FOREIGN KEY constraint failed")
             error.sqlite_errorname = "SQLITE_CONSTRAINT_FOREIGNKEY"
             raise error

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
+import numbers
 import re
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import Table, bindparam
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.elements import ClauseElement
 
+from batchwrite.comparing import PLAIN_TYPES, is_not_itself
 from batchwrite.errors import ItemRefused
 from batchwrite.listeners import SlowPathDetails
-from batchwrite.plan import sorted_by_key
+from batchwrite.plan import each_key_once
 from batchwrite.sinks.positional import PositionalInserts
 from batchwrite.write import Kind, Write
 
@@ -33,10 +36,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("batchwrite")
 
-# Types of numbers some of which no exact column can hold, and types that have no such values.
-_NUMBERS_OF_ODD_KINDS = frozenset({float, Decimal})
-_NUMBERS = _NUMBERS_OF_ODD_KINDS | {int, bool, type(None)}
-_PLAIN = frozenset({int, str, bytes, bool, type(None), date, datetime})
+# Types that have no value such as NaN and infinity, and those all of whose values `math.isfinite` takes.
+_NEVER_ODD = PLAIN_TYPES - {float, Decimal}
+_NUMBERS = frozenset({float, Decimal, int, bool, type(None)})
+
+# Floats can hold NaN (to SQLAlchemy 2.0 they are Numeric, too), and what is not here may.
+_WITHOUT_NAN = (
+    *(sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.String, sqlalchemy.LargeBinary, sqlalchemy.Boolean),
+    *(sqlalchemy.Date, sqlalchemy.DateTime, sqlalchemy.Time, sqlalchemy.Interval, postgresql.INTERVAL, sqlalchemy.Uuid),
+)
 
 # What a text must be like to name a row by a column that holds no texts, where databases read as much as they can.
 _FORMS: tuple[tuple[tuple[type, ...], re.Pattern[str]], ...] = (
@@ -123,14 +131,47 @@ class Statements:
     def lock(self, connection: Connection, table: TableInfo, writes: Iterable[Write]) -> None:
         """Lock the rows that writes name, in the one order of keys, so that two writers wait and do not deadlock."""
         by_columns: dict[tuple[str, ...], list[Write]] = {}
-        for write in {(write.key_columns, write.key): write for write in writes}.values():
+        for write in writes:
             by_columns.setdefault(write.key_columns, []).append(write)
         for names, chosen in sorted(by_columns.items()):
             columns = [table.handle.columns[name] for name in names]
-            keys = [write.key for write in sorted_by_key(chosen)]
+            keys = [write.key for write in each_key_once(chosen)]
             for some in _slices(keys, len(columns)):
                 query = sqlalchemy.select(sqlalchemy.literal(1)).select_from(table.handle).where(_is_in(columns, some))
                 connection.execute(query.order_by(*columns).with_for_update(key_share=True)).all()
+
+    def without_rows(self, write: Write) -> Any:
+        """The statement that carries out a write, but that it writes nothing, and holds no value of the write's.
+
+        Where it fails, so does the statement with any row: a table or a column that is missing, a right.
+        """
+        table: Table = write.table.handle
+        if write.kind is Kind.INSERT or write.kind is Kind.UPSERT:
+            return self._insert_without_rows(write)
+        nothing = sqlalchemy.and_(*(table.columns[name].is_(None) for name in write.key_columns), sqlalchemy.false())
+        if write.kind is Kind.DELETE:
+            return sqlalchemy.delete(table).where(nothing)
+        # What changes by itself is given a value, too, so that nobody's function is called.
+        touched = [name for name in write.table.touched if name not in write.values]
+        names = [*write.values, *touched]
+        changes = {name: table.columns[name] if write.kind is Kind.INCREMENT else sqlalchemy.null() for name in names}
+        return sqlalchemy.update(table).where(nothing).values(changes)
+
+    def _insert_without_rows(self, write: Write) -> Any:
+        table: Table = write.table.handle
+        names = list(write.values) or [next(iter(table.columns)).key]
+        rows = sqlalchemy.select(*[sqlalchemy.null() for _ in names]).where(sqlalchemy.false())
+        insert: Any = self._rules.insert(table) if write.kind is Kind.UPSERT else None
+        if insert is None:
+            insert = sqlalchemy.insert(table)
+        statement = insert.from_select(names, rows, include_defaults=False)
+        if not hasattr(statement, "on_conflict_do_update"):
+            return statement
+        key = [table.columns[name] for name in write.key_columns]
+        changes = {table.columns[name]: statement.excluded[name] for name in write.set_columns}
+        if not changes:
+            return statement.on_conflict_do_nothing(index_elements=key)
+        return statement.on_conflict_do_update(index_elements=key, set_=changes)
 
     # ---- inserts
 
@@ -146,7 +187,10 @@ class Statements:
             for write in rows:
                 connection.execute(sqlalchemy.insert(table).inline().values(_by_column(table, write.values)))
         elif not self._positional.insert(connection, block):
-            connection.execute(sqlalchemy.insert(table).inline(), [write.values for write in rows])
+            statement = self._made.setdefault(table, sqlalchemy.insert(table).inline())
+            if self._rules.sends_singly(connection, statement, block.columns):
+                self._note_slow(block, "the driver sends rows one by one whose types or defaults are SQL expressions")
+            connection.execute(statement, [write.values for write in rows])
 
     # ---- upserts
 
@@ -173,17 +217,29 @@ class Statements:
             self._made[made_for] = self._upsert_statement(first)
         statement, touched = self._made[made_for]
         parameters = [write.values | touched(write) for write in rows]
-        if len(rows) > 1 and not self._rules.sends_singly(connection, statement):
-            connection.execute(statement, parameters)
+        names = tuple(parameters[0])
+        ready = self._rules.ready(connection, statement, names)
+        if len(rows) > 1 and not self._rules.sends_singly(connection, statement, names):
+            self._upsert_all(connection, ready, block, parameters)
             return
         self._note_slow(block, "the driver cannot send several upserts of this form at once")
         for write, each in zip(rows, parameters, strict=True):
-            self._upsert_one(connection, statement, write, each)
+            self._upsert_one(connection, ready, write, each)
+
+    def _upsert_all(
+        self, connection: Connection, statement: Any, block: Block, parameters: list[dict[str, Any]]
+    ) -> None:
+        try:
+            connection.execute(statement, parameters)
+        except DBAPIError as error:
+            if not self._rules.hits_another_key(error):
+                raise
+            # Which of them, and what is to become of it, comes out one by one; part of them may have been written.
+            raise ItemRefused("a row with another key stands in the way", table=block.table.name) from error
 
     def _upsert_one(self, connection: Connection, statement: Any, write: Write, parameters: dict[str, Any]) -> None:
         try:
-            alone = self._rules.sends_singly(connection, statement)
-            connection.execute(statement, parameters if alone else [parameters])
+            connection.execute(statement, [parameters])
         except DBAPIError as error:
             if not self._rules.hits_another_key(error):
                 raise
@@ -282,11 +338,7 @@ class Statements:
         self._require_rows(connection, statement, rows, parameters)
 
     def _require_rows(
-        self,
-        connection: Connection,
-        statement: Any,
-        writes: Sequence[Write],
-        parameters: list[dict[str, Any]] | None,
+        self, connection: Connection, statement: Any, writes: Sequence[Write], parameters: list[dict[str, Any]] | None
     ) -> None:
         """Execute a statement that must hit exactly one row for each write, or none where none is fine."""
         first = writes[0]
@@ -330,40 +382,44 @@ class Statements:
     # ---- values
 
     def check_values(self, block: Block) -> None:
-        """Refuse numbers that the database would store as something else.
+        """Refuse what the database would store as something else: NaN and its like, and infinity.
 
         Raises:
             ItemRefused: There is one.
         """
         kind, table = block.writes[0].kind, block.table
         for column, values, types in zip(block.columns, block.values, block.types, strict=True):
-            has_odd = types & _NUMBERS_OF_ODD_KINDS or any(issubclass(t, (float, Decimal)) for t in types - _PLAIN)
+            has_odd = not types <= _NEVER_ODD
             if has_odd and column in self._guarded_columns(table.handle) and not _are_finite(values, types):
                 for value in values:
-                    if isinstance(value, (float, Decimal)) and not _is_finite(value):
-                        self._refuse_unless_infinite_float(table, column, value)
+                    self._refuse_if_odd(table, column, value)
             if timedelta in types and kind is Kind.INCREMENT and not self._rules.adds_intervals:
                 raise ItemRefused("the database cannot add a time span to a date", table=table.name)
 
-    def _refuse_unless_infinite_float(self, table: TableInfo, column: str, value: float | Decimal) -> None:
-        is_float_column = isinstance(table.handle.columns[column].type, sqlalchemy.Float)
-        if is_float_column and isinstance(value, float) and math.isinf(value):
+    def _refuse_if_odd(self, table: TableInfo, column: str, value: Any) -> None:
+        word = None
+        if type(value) in _NEVER_ODD:
             return
-        is_nan = value.is_nan() if isinstance(value, Decimal) else math.isnan(value)
-        word = "NaN" if is_nan else "infinity"
-        raise ItemRefused(f"{word} is no value for column {column}", table=table.name, column=column)
+        if is_not_itself(value):
+            word = "NaN" if isinstance(value, numbers.Number) else f"a {type(value).__name__}"
+        elif isinstance(value, (float, Decimal)) and not _is_finite(value):
+            is_float_column = isinstance(table.handle.columns[column].type, sqlalchemy.Float)
+            word = None if is_float_column and isinstance(value, float) else "infinity"
+        if word:
+            raise ItemRefused(f"{word} is no value for column {column}", table=table.name, column=column)
 
     def _guarded_columns(self, table: Table) -> frozenset[str]:
-        """Columns where NaN must be looked for: of exact numbers, and all where the database makes it NULL."""
+        """Columns where NaN must be looked for: those that cannot hold it, and all where the database makes it NULL.
+
+        A text could: as the word "NaN", and a column that must have a value would have one where none was given. What
+        a type of the user's own makes of it is its own affair.
+        """
         if table not in self._guarded:
             self._guarded[table] = frozenset(
                 column.key
                 for column in table.columns
                 if self._rules.nan_becomes_null
-                or (
-                    isinstance(column.type, (sqlalchemy.Numeric, sqlalchemy.Integer))
-                    and not isinstance(column.type, sqlalchemy.Float)
-                )
+                or (isinstance(column.type, _WITHOUT_NAN) and not isinstance(column.type, sqlalchemy.Float))
             )
         return self._guarded[table]
 

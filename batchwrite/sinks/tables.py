@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.orm import MANYTOONE
 from sqlalchemy.schema import ColumnCollectionConstraint, ForeignKeyConstraint, Table
-from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ClauseElement, ColumnClause, TextClause
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import FromClause, SelectBase
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 
 from batchwrite.errors import ItemRefused
+from batchwrite.sinks.expressions import dependence_of, has_dependent_default, is_expression
 from batchwrite.table import ForeignKeyInfo, TableInfo, Target
 
 if TYPE_CHECKING:
@@ -24,6 +23,11 @@ if TYPE_CHECKING:
 
     ConstraintName = Callable[[Constraint], str | None]
 
+_log = logging.getLogger("batchwrite")
+
+# Events of a mapped class around the INSERT of an instance.
+_EVENTS = ("before_insert", "after_insert")
+
 _NOT_ADDABLE = (
     sqlalchemy.String,
     sqlalchemy.Boolean,
@@ -32,6 +36,8 @@ _NOT_ADDABLE = (
     sqlalchemy.Uuid,
     sqlalchemy.ARRAY,
 )
+
+_NUMBERS = (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float)
 
 _COMPACT = (
     sqlalchemy.Integer,
@@ -47,38 +53,25 @@ _COMPACT = (
 )
 
 
-def is_expression(value: Any) -> bool:
-    """Whether a value is an SQL expression (or an ORM attribute that stands for one) and not data."""
-    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
-
-
-def reads_rows(value: Any) -> bool:
-    """Whether a value is an SQL expression that refers to columns or tables, or is text that might.
-
-    `func.now()` is not; a function of the database's own that reads tables cannot be told from it.
-    """
-    if not isinstance(value, ClauseElement):
-        return hasattr(value, "__clause_element__")
-    return any(
-        isinstance(part, (TextClause, ColumnClause, FromClause, SelectBase)) and not isinstance(part, FunctionElement)
-        for part in visitors.iterate(value)
-    )
-
-
 class SqlCatalog:
     """Describes tables to the collector; each table once.
 
     Args:
         text_is_exact: Whether the database compares texts as Python does.
         folds_texts: Whether it compares them by its own collations alone, so that `folding` tells keys apart.
+        keeps_sqlite_order: Whether it is SQLite, so that `sqlite_on_conflict` has a meaning.
         constraint_name: Gives the name that its errors have for a constraint.
     """
 
-    def __init__(self, *, text_is_exact: bool, folds_texts: bool, constraint_name: ConstraintName) -> None:
+    def __init__(
+        self, *, text_is_exact: bool, folds_texts: bool, keeps_sqlite_order: bool, constraint_name: ConstraintName
+    ) -> None:
         self._text_is_exact = text_is_exact
         self._folds_texts = folds_texts
+        self._keeps_sqlite_order = keeps_sqlite_order
         self._constraint_name = constraint_name
         self._tables: dict[Table, TableInfo] = {}
+        self._noted: set[Mapper[Any]] = set()
 
     def describe(self, table: Any) -> Target:
         """The target for a `Table` or a mapped class.
@@ -111,6 +104,7 @@ class SqlCatalog:
         mapper = None if isinstance(instance, type) else _mapper_of(type(instance))
         if mapper is None:
             raise ItemRefused(f"a {type(instance).__name__} is no instance of a mapped class")
+        self._note_events(mapper)
         state: InstanceState[Any] = sqlalchemy.inspect(instance)
         _refuse_lost_relations(mapper, state)
         rows = []
@@ -127,6 +121,19 @@ class SqlCatalog:
             rows.append((Target(table=info, names={column: column for column in info.columns}), values))
         return rows
 
+    def _note_events(self, mapper: Mapper[Any]) -> None:
+        """Say once a class that its events are not called."""
+        if mapper not in self._noted:
+            self._noted.add(mapper)
+            events = [name for name in _EVENTS if getattr(mapper.dispatch, name)]
+            if events:
+                _log.warning(
+                    "add() writes the columns of %s, and calls none of its events (%s): do in map what they do",
+                    mapper.class_.__name__,
+                    ", ".join(events),
+                    extra={"action": "events", "class": mapper.class_.__name__},
+                )
+
     def _info(self, table: Table) -> TableInfo:
         info = self._tables.get(table)
         if info is None:
@@ -134,6 +141,7 @@ class SqlCatalog:
                 table,
                 text_is_exact=self._text_is_exact,
                 folds_texts=self._folds_texts,
+                keeps_sqlite_order=self._keeps_sqlite_order,
                 constraint_name=self._constraint_name,
             )
         return info
@@ -205,7 +213,14 @@ def _has_key_of(
     return all(own is not None and own == theirs for own, theirs in pairs)
 
 
-def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constraint_name: ConstraintName) -> TableInfo:
+def _table_info(
+    table: Table,
+    *,
+    text_is_exact: bool,
+    folds_texts: bool,
+    keeps_sqlite_order: bool,
+    constraint_name: ConstraintName,
+) -> TableInfo:
     primary_key = tuple(column.key for column in table.primary_key)
     generated = {
         column.key
@@ -230,17 +245,21 @@ def _table_info(table: Table, *, text_is_exact: bool, folds_texts: bool, constra
         exact={c.key: c.type.python_type for c in table.columns if _is_exact(c.type, text_is_exact=text_is_exact)},
         foldable=frozenset(c.key for c in table.columns if folds_texts and isinstance(c.type, sqlalchemy.String)),
         touched=frozenset(c.key for c in table.columns if c.onupdate is not None),
-        counting=frozenset(c.key for c in table.columns if reads_rows(getattr(c.onupdate, "arg", None))),
+        counting=frozenset(c.key for c in table.columns if dependence_of(getattr(c.onupdate, "arg", None))),
+        dependent=frozenset(c.key for c in table.columns if has_dependent_default(c)),
+        converting=frozenset(c.key for c in table.columns if _converts(c.type)),
         integers=frozenset(c.key for c in table.columns if isinstance(c.type, sqlalchemy.Integer)),
+        numbers=frozenset(c.key for c in table.columns if isinstance(c.type, _NUMBERS)),
         texts=frozenset(
             c.key for c in table.columns if isinstance(c.type, (sqlalchemy.String, sqlalchemy.LargeBinary))
         ),
         compact=frozenset(c.key for c in table.columns if isinstance(c.type, _COMPACT)),
         not_addable=frozenset(c.key for c in table.columns if isinstance(c.type, _NOT_ADDABLE)),
+        keeps_order=keeps_sqlite_order and _has_on_conflict(table),
         depth=_depth(table, {}),
         family=min(other.fullname for other in _family(table)),
         is_expression=is_expression,
-        reads_rows=reads_rows,
+        dependence_of=dependence_of,
     )
 
 
@@ -286,12 +305,31 @@ def _constraints(table: Table, constraint_name: ConstraintName) -> dict[str, tup
     return named
 
 
+def _has_on_conflict(table: Table) -> bool:
+    """Whether a constraint says what SQLite does where a row collides: `REPLACE`, `IGNORE` and the like."""
+    return any(
+        name.startswith("sqlite_on_conflict") and value is not None
+        for part in (*table.constraints, *table.columns)
+        for name, value in part.dialect_kwargs.items()
+    )
+
+
+def _converts(kind: Any) -> bool:
+    """Whether a type turns values into others by code of its user's, or as its user has told it to."""
+    if isinstance(kind, (TypeDecorator, UserDefinedType)) or getattr(kind, "_variant_mapping", None):
+        return True
+    is_formatted = getattr(kind, "_storage_format", None) != getattr(type(kind), "_storage_format", None)
+    return is_formatted or not type(kind).__module__.startswith("sqlalchemy.")
+
+
 def _is_exact(kind: Any, *, text_is_exact: bool) -> bool:
     """Whether two values of a type's own class are the same in the database exactly where they are equal in Python.
 
     Numbers with a scale are rounded, CHAR is padded, a text may spell one UUID in several ways, a collation or a type
     of the user's own may do anything.
     """
+    if _converts(kind) or isinstance(kind, sqlalchemy.Enum):
+        return False
     if isinstance(kind, sqlalchemy.Uuid):
         return bool(kind.as_uuid)
     if isinstance(kind, (sqlalchemy.Integer, sqlalchemy.Date, sqlalchemy.Boolean)):

@@ -148,5 +148,6 @@ def _label(messages: list[Message], prepared: dict[str, str]) -> str:
 
 
 def as_label(sql: str) -> str:
-    """A statement on one line; savepoints have no numbers there, so that one is like the other."""
-    return re.sub(r"\b(sa_savepoint)_\d+", r"\1", " ".join(sql.split()))
+    """A statement on one line; savepoints and tables have no numbers there, so that one is like the other."""
+    without_savepoints = re.sub(r"\b(sa_savepoint)_\d+", r"\1", " ".join(sql.split()))
+    return re.sub(r"\b\d+(::pg_catalog\.oid)", r"?\1", without_savepoints)

@@ -22,7 +22,7 @@ def test_every_known_code_has_a_kind():
     ("code", "kind"),
     [
         *((code, FaultKind.ITEM) for code in ("23502", "23505", "23514", "23503", "23P01", "22001", "22P02", "54000")),
-        *((code, FaultKind.TRANSIENT) for code in ("40001", "40P01", "55P03", "57014")),
+        *((code, FaultKind.TRANSIENT) for code in ("40001", "40P01", "55P03", "57014", "26000", "42P05")),
         *((code, FaultKind.LOST) for code in ("57P01", "57P02", "57P03", "25P03", "08006")),
         *((code, FaultKind.CAPACITY) for code in ("53100", "53200", "53300")),
         *((code, FaultKind.FATAL) for code in ("42P01", "42703", "42601", "42P10", "42501", "25006")),
@@ -36,7 +36,7 @@ def test_a_code_decides_whatever_the_class_of_the_exception(code, kind):
     assert classify(wrapped).kind is classify(error).kind is kind
 
 
-@pytest.mark.parametrize("code", ["25001", "26000", "3B001"])
+@pytest.mark.parametrize("code", ["25001", "34000", "3B001"])
 def test_what_only_a_bug_of_ours_can_raise_is_no_items_fault(code):
     error = psycopg.errors.lookup(code)()
     assert classify(error).kind is FaultKind.FATAL

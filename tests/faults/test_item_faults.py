@@ -26,6 +26,22 @@ from sqlalchemy import (
 
 from batchwrite import BatchWriter, Stage
 
+# Codes that say that the program is wrong, and that data can cause: by a trigger, a CHECK, a cast that looks a name up.
+PROGRAMS = ("42501", "42P01", "42703", "42601", "42704", "0A000", "25006", "25P02", "28000", "3F000", "55000", "XX000")
+
+
+@pytest.mark.drawn(12)
+@pytest.mark.parametrize("code", PROGRAMS)
+@pytest.mark.parametrize("when", ["BEFORE", "CONSTRAINT"])
+@pytest.mark.parametrize("bad", [{}, {"checked": 0}])
+def test_what_holds_for_one_item_only_is_its_fault_whatever_the_code(postgres, code, when, bad):
+    raise_by_trigger(postgres, code, when=when)
+    result = BatchWriter(postgres).run([{"id": 1} | bad, {"id": 2, "small": 7}, {"id": 3}], insert_thing)
+    assert result.abort is None
+    assert [failure.sqlstate for failure in result.failures if failure.index == 1] == [code]
+    assert (result.written, result.failed) == (2 - bool(bad), 1 + bool(bad))
+    assert "planted" not in "".join(failure.message for failure in result.failures)
+
 
 @pytest.mark.parametrize(
     ("bad", "codes", "column"),
@@ -227,3 +243,22 @@ def test_a_value_too_large_for_sqlite_fails_the_item(sqlite):
 
     sqlite.dispose()
     assert fail_among_good(sqlite, {"long": "x" * 20_000}).sqlstate == "SQLITE_TOOBIG"
+
+
+@pytest.mark.parametrize("chunk_size", [1, 100])
+def test_a_partition_is_its_table_to_those_who_write(postgres, chunk_size):
+    with postgres.begin() as connection:
+        for statement in (
+            "CREATE TABLE p (id integer, n integer NOT NULL, PRIMARY KEY (id)) PARTITION BY RANGE (id)",
+            "CREATE TABLE p_low PARTITION OF p (CHECK (n < 50)) FOR VALUES FROM (0) TO (100)",
+        ):
+            connection.exec_driver_sql(statement)
+    table = Table("p", MetaData(), Column("id", Integer, primary_key=True), Column("n", Integer, nullable=False))
+    rows = [{"id": 1, "n": 1}, {"id": 1, "n": 2}, {"id": 500, "n": 3}, {"id": 2, "n": None}, {"id": 3, "n": 70}]
+    result = BatchWriter(postgres, chunk_size=chunk_size).run(rows, lambda row, out: out.insert(table, row))
+    assert [(failure.table, failure.column, failure.message) for failure in result.failures] == [
+        ("p", "id", "a row with the same unique key exists"),
+        ("p", None, "the table has no partition for the row"),
+        ("p", "n", "a value is missing for a column that must have one"),
+        ("p", "n", "a check constraint refused the row"),
+    ]

@@ -258,7 +258,7 @@ def always_copy(monkeypatch):
 def test_trap_7_what_is_copied_is_committed(postgres, caplog):
     caplog.set_level(logging.DEBUG, logger="batchwrite.sql")
     assert BatchWriter(postgres).run([{"id": 1}, {"id": 2}], insert_thing).written == 2
-    assert any(record.getMessage().startswith(("COPY", "BEGIN")) for record in caplog.records)
+    assert any("COPY" in record.getMessage() for record in caplog.records)
     other = create_engine(postgres.url, poolclass=NullPool)
     assert written(other) == [1, 2]
     other.dispose()
@@ -383,10 +383,10 @@ def statements(engine, caplog):
         sent += [record.getMessage() for record in caplog.records if record.name == "batchwrite.sql"]
 
 
-WEATHER_AND_BUGS = ["40001", "53100", "42501", "42P01", "0A000", "XX000", "58030"]
+WEATHER_AND_DAMAGE = ["40001", "53100", "XX001", "XX002", "58030"]
 
 
-@pytest.mark.parametrize("code", WEATHER_AND_BUGS)
+@pytest.mark.parametrize("code", WEATHER_AND_DAMAGE)
 @pytest.mark.parametrize("path", [fast, generic])
 def test_spring_5091_what_is_no_items_fault_has_no_item_tried_by_itself(postgres, caplog, code, path):
     with postgres.begin() as connection:

@@ -70,6 +70,13 @@ _CUSTOMERS = [{"kind": "customer", "name": name, "order": 1} for name in ("one",
 
 _DEFERRED = "ALTER TABLE lines ALTER CONSTRAINT known_order DEFERRABLE INITIALLY DEFERRED"
 
+# What looks like the program's fault is looked at without rows, item by item.
+_LOOKS_FATAL = """
+CREATE FUNCTION look_up() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'no such table' USING ERRCODE = '42P01'; END $$;
+CREATE TRIGGER looks_up BEFORE INSERT ON lines FOR EACH ROW WHEN (NEW.quantity = 13) EXECUTE FUNCTION look_up()
+"""
+
 _WITH_LEDGER: dict[str, Workload] = {
     "small, cold": Workload(items=_lines(4), is_cold=True, run_id=True),
     "small, cold, beside": Workload(items=_lines(4), is_cold=True, workers=1, letters=True),
@@ -87,6 +94,7 @@ _WITH_LEDGER: dict[str, Workload] = {
     "too early, generic": Workload(items=_TOO_EARLY, is_generic=True),
     "generic": Workload(items=_orders(4), is_generic=True),
     "generic bad": Workload(items=_orders_with_bad(5), is_generic=True, setup=_DEFERRED, letters=True, keys=True),
+    "generic, looks fatal": Workload(items=[line(1), line(2, quantity=13)], is_generic=True, setup=_LOOKS_FATAL),
     "doubt, landed": Workload(items=_lines(3), workers=1, first_fault=Kind.CUT_AFTER),
     "doubt, undone": Workload(items=_lines(3), first_fault=Kind.CUT_BEFORE),
     "doubt of a copy, landed": Workload(items=_lines(110), first_fault=Kind.SWALLOWED),

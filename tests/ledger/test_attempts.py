@@ -89,6 +89,22 @@ def test_a_time_that_is_none_is_refused(sqlite_engine, seconds):
         BatchWriter(sqlite_engine, chunk_timeout=seconds)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_attempt_that_cannot_begin_is_one_attempt(postgres, monkeypatch, workers):
+    """Each would have its `chunk_timeout` to itself: looking the table up is no attempt beside the one it is for."""
+    asked = []
+
+    def lose(connection, name):
+        asked.append(name)
+        raise OSError("the network is gone")
+
+    monkeypatch.setattr("batchwrite.sinks.postgresql.sink.look_up", lose)
+    policy = RetryPolicy(attempts=2, first_wait=0, longest_wait=0)
+    with BatchWriter(postgres, workers=workers, retry=policy) as few:
+        assert few.run([{"id": 1, "n": 1}], insert_row).abort.reason == "lost"
+    assert len(asked) == 2
+
+
 # ---- classify=
 
 
@@ -128,14 +144,14 @@ def test_the_user_may_make_weather_an_items_fault(postgres):
     with postgres.begin() as connection:
         connection.exec_driver_sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "IF NEW.n = 2 THEN RAISE EXCEPTION USING ERRCODE = '55000'; END IF; RETURN NEW; END $$; "
+            "IF NEW.n = 2 THEN RAISE EXCEPTION USING ERRCODE = '55P03'; END IF; RETURN NEW; END $$; "
             "CREATE TRIGGER t BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION refuse()"
         )
 
     def classify(error):
-        return FaultKind.ITEM if getattr(error, "sqlstate", "") == "55000" else None
+        return FaultKind.ITEM if getattr(error, "sqlstate", "") == "55P03" else None
 
-    assert writer(postgres).run([1, 2, 3], write_one).abort.reason == "fatal"
+    assert writer(postgres).run([1, 2, 3], write_one).abort.reason == "transient"
     assert counts(writer(postgres, classify=classify).run([1, 2, 3], write_one)) == (2, 1, 0, 0, 0)
     assert_landed(postgres, [1, 3])
 

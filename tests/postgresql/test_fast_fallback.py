@@ -4,10 +4,11 @@ import logging
 
 import pytest
 from orders import BAD, LINES, PARENTS, good, ids, insert_and_take, insert_line, rows_with_bad, taken, verdicts
-from sqlalchemy import create_engine, text
+from sqlalchemy import CheckConstraint, Column, Integer, MetaData, String, Table, create_engine, text
 
 from batchwrite import BatchWriter
-from batchwrite.sinks.postgresql import fallback, sink
+from batchwrite.sinks.postgresql import fallback, layout, sink
+from batchwrite.sinks.postgresql.texts import NoFastPath
 from batchwrite.sinks.sql import SqlSink
 
 
@@ -156,8 +157,6 @@ def test_a_role_that_may_only_insert_needs_no_more(database):
 
 
 def test_names_that_need_quotes_and_a_percent_sign(postgres_engine):
-    from sqlalchemy import Column, Integer, MetaData, String, Table
-
     metadata = MetaData(schema='odd "schema')
     table = Table("100% Table's", metadata, Column('a "b" %', Integer, primary_key=True), Column("select", String(3)))
     with postgres_engine.begin() as connection:
@@ -168,6 +167,81 @@ def test_names_that_need_quotes_and_a_percent_sign(postgres_engine):
     assert result.written == 7
     assert {failure.sqlstate for failure in result.failures} == {"23505", "22001"}
     metadata.drop_all(postgres_engine)
+
+
+@pytest.mark.usefixtures("only_fast")
+@pytest.mark.parametrize("name", ["a $batchwrite$ b", "$batchwrite", "$$ $batchwrite$ $batchwrite1$"])
+def test_a_name_does_not_end_the_block(postgres_engine, name):
+    table = Table(
+        "t", MetaData(), Column("id", Integer, primary_key=True), Column(name, String(3), CheckConstraint("id < 5"))
+    )
+    table.create(postgres_engine)
+    rows = [{"id": number, name: "x"} for number in range(10)]
+    result = BatchWriter(postgres_engine).run(rows, lambda row, out: out.insert(table, row))
+    assert (result.written, result.failed) == (5, 5)
+
+
+def shapes_of(database, count):
+    """What a run with one bad item among rows of so many sets of columns has logged, and its result."""
+    names = [f"c{place}" for place in range(8)]
+    table = Table(
+        "t",
+        MetaData(),
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("n", Integer, CheckConstraint("n < 5")),
+        *(Column(name, Integer) for name in names),
+    )
+    table.create(database)
+    rows = [
+        {
+            "id": number,
+            "n": 5 if number == 20 else 1,
+            **{name: 1 for place, name in enumerate(names) if number >> place & 1},
+        }
+        for number in range(count)
+    ]
+    return BatchWriter(database).run(rows, lambda row, out: out.insert(table, row))
+
+
+@pytest.mark.usefixtures("only_fast")
+def test_rows_of_many_shapes_fall_back_on_the_server(postgres_engine):
+    result = shapes_of(postgres_engine, layout._MOST_GROUPS)
+    assert (result.written, [failure.index for failure in result.failures]) == (layout._MOST_GROUPS - 1, [20])
+
+
+def test_rows_of_too_many_shapes_do_not(postgres_engine, caplog):
+    result = shapes_of(postgres_engine, layout._MOST_GROUPS + 1)
+    assert (result.written, [failure.index for failure in result.failures]) == (layout._MOST_GROUPS, [20])
+    assert "kinds of rows" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("orders", "common"),
+    [
+        ([(0, 1, 2)], [0, 1, 2]),
+        ([(2, 0), (1,), (0, 1)], [2, 0, 1]),
+        ([(3,), (0,), (2, 3), (1, 2)], [0, 1, 2, 3]),
+        ([], []),
+        ([()], []),
+    ],
+)
+def test_groups_have_an_order_that_is_every_items_own(orders, common):
+    assert layout._common_order(orders) == common
+
+
+@pytest.mark.parametrize("orders", [[(0, 1), (1, 0)], [(0, 1, 0)], [(0, 1), (1, 2), (2, 0)]])
+def test_groups_may_have_none(orders):
+    with pytest.raises(NoFastPath):
+        layout._common_order(orders)
+
+
+def test_an_order_of_many_groups_is_found_at_once():
+    """Quadratic work on these would take a minute."""
+    count = 20_000
+    orders = [*((place,) for place in range(count)), tuple(range(0, count, 2)), tuple(range(1, count, 2))]
+    found = layout._common_order(orders)
+    assert sorted(found) == list(range(count))
+    assert [each for each in found if each % 2] == list(range(1, count, 2))
 
 
 def test_rows_of_several_shapes_share_a_chunk(database):

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     NullPool,
+    Table,
     create_engine,
     delete,
     func,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, declarative_base, scoped_session, sessionmaker
@@ -396,3 +398,27 @@ def test_a_task_of_its_own_must_not_use_the_callers_session(sqlite_engine):
 
     with pytest.raises(ConfigurationError, match="meanwhile"):
         asyncio.run(scenario())
+
+
+def test_a_copy_that_cannot_be_made_leaves_the_owners_transaction_alone(postgres_engine):
+    """Columns of some types have no fast path, which may come out while the rows are sent; so may a bad value."""
+    metadata = MetaData()
+    table = Table(
+        "t",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("kind", postgresql.REGCONFIG),
+        Column("n", Integer),
+    )
+    metadata.create_all(postgres_engine)
+    rows = [{"id": number, "kind": "simple"} for number in range(150)]
+    odd = [{"id": 1_000 + number, "n": number if number != 140 else object()} for number in range(150)]
+    with postgres_engine.connect() as connection:
+        connection.execute(table.insert(), {"id": 5_000})
+        with BatchWriter.in_session(connection) as writer:
+            result = writer.run(rows, lambda row, out: out.insert(table, row))
+            assert (result.written, result.abort) == (150, None)
+            result = writer.run(odd, lambda row, out: out.insert(table, row))
+            assert (result.written, result.failed, result.abort) == (149, 1, None)
+        connection.commit()
+        assert connection.scalar(select(func.count()).select_from(table)) == 300

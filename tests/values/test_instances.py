@@ -8,11 +8,13 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    event,
 )
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
+    declarative_base,
     deferred,
     mapped_column,
     registry,
@@ -207,3 +209,20 @@ def test_an_instance_may_be_changed_after_it_was_added(orm):
         with batch.item() as out:
             out.add(ann)
     assert [row[:2] for row in rows_of(orm, "person")] == [(1, "Ann"), (2, "Bob")]
+
+
+def test_events_of_a_class_are_not_called_and_that_is_said_once(sqlite_engine, caplog):
+    base = declarative_base()
+
+    class Audited(base):
+        __tablename__ = "audited"
+        id = Column(Integer, primary_key=True, autoincrement=False)
+
+    called = []
+    event.listen(Audited, "before_insert", lambda *_: called.append(1))
+    base.metadata.create_all(sqlite_engine)
+    result = BatchWriter(sqlite_engine, chunk_size=2).run([1, 2, 3], lambda it, out: out.add(Audited(id=it)))
+    assert (result.written, called) == (3, [])
+    said = [record.getMessage() for record in caplog.records if "events" in record.getMessage()]
+    assert len(said) == 1
+    assert "Audited" in said[0]

@@ -32,7 +32,6 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    select,
     text,
 )
 from sqlalchemy.dialects.mssql import pyodbc
@@ -143,8 +142,8 @@ DEFAULTS = {
     "partial": lambda: [Column("w", Integer, default=functools.partial(int, "7"))],
     "server": lambda: [Column("w", String, server_default="from the server")],
     "sql": lambda: [Column("w", Integer, default=text("1 + 1"))],
+    "sql-function": lambda: [Column("w", Integer, default=func.length("abc"))],
     "sql-with-parameter": lambda: [Column("w", Shouted, default=literal("abc", Shouted) + "x")],
-    "subquery": lambda: [Column("w", Integer, default=select(func.length("abc")).scalar_subquery())],
     "computed": lambda: [Column("w", Integer, Computed("id + 100", persisted=True))],
     "odd-names": lambda: [Column(ODD_NAME, Integer, default=1), Column('q"?', String, default="?")],
     "other-key": lambda: [Column("stored_as", String, key="w", default="x")],

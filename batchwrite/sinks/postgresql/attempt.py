@@ -278,6 +278,50 @@ class Attempt:
         self._give_back(self._connection)
 
 
+class FailedAttempt:
+    """An attempt that could not even begin: an attempt like others, whose failure comes out in its turn.
+
+    Args:
+        failure: What it has failed for.
+    """
+
+    refused: Sequence[tuple[int, Fault]] = ()
+    is_written = True
+    has_ended = True
+
+    def __init__(self, failure: FlushFailed) -> None:
+        self._failure = failure
+
+    def advance(self) -> None:
+        """Nothing."""
+
+    def wait(self, on_delay: Callable[[PendingWrite], None]) -> None:  # noqa: ARG002 - the protocol's
+        """Raise what it has failed for.
+
+        Raises:
+            FlushFailed: Always.
+        """
+        raise self._failure
+
+    def begin_commit(self) -> None:
+        """Nothing."""
+
+    def commit(self) -> None:
+        """As `wait`.
+
+        Raises:
+            FlushFailed: Always.
+        """
+        raise self._failure
+
+    def abandon(self) -> None:
+        """Nothing."""
+
+    def blockers(self, others: Sequence[PendingWrite]) -> Sequence[PendingWrite]:  # noqa: ARG002 - the protocol's
+        """None."""
+        return []
+
+
 def not_booked(error: wire.StatementFailed) -> Exception:
     """What it means that a statement of the books was refused."""
     if getattr(error.__cause__, "sqlstate", None) == _UNIQUE_VIOLATION:

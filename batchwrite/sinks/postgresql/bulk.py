@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchwrite.errors import ItemRefused
-from batchwrite.plan import sorted_by_key
+from batchwrite.plan import each_key_once
 from batchwrite.sinks.postgresql.tables import require_fast
 from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal, copy_rows
 from batchwrite.sinks.postgresql.wire import Statement
@@ -134,6 +134,7 @@ class BulkWriter:
             raise NoFastPath("values are given for a column that the database generates")
         reason = table.server.copy_refusal or ("defaults are SQL expressions" if expressions else None)
         if reason is None and len(block.writes) >= _FEWEST_FOR_COPY:
+            table.require_texts(names)
             sql = f"COPY {table.name} ({_listed(table, names)}) FROM STDIN"
             return Copied(block.table, self._encode(sql), self._pieces(table, names, values))
         if reason is not None:
@@ -234,11 +235,11 @@ class BulkWriter:
         for info in sorted(keyed, key=lambda info: info.order):
             if len({(write.kind, frozenset(write.values)) for write in keyed[info]}) < fewest_statements:
                 continue
-            by_columns: dict[tuple[str, ...], dict[object, Write]] = {}
+            by_columns: dict[tuple[str, ...], list[Write]] = {}
             for write in keyed[info]:
-                by_columns.setdefault(write.key_columns, {})[write.key] = write
+                by_columns.setdefault(write.key_columns, []).append(write)
             for columns, chosen in sorted(by_columns.items()):
-                yield self._lock(info, columns, sorted_by_key(chosen.values()))
+                yield self._lock(info, columns, each_key_once(chosen))
 
     def _lock(self, info: TableInfo, columns: tuple[str, ...], writes: Sequence[Write]) -> Executed:
         table = self._table(info)

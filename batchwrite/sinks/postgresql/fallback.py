@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from batchwrite.codes import SQLSTATE_CLASSES, SQLSTATES
@@ -151,11 +152,21 @@ def _first_places(items: Sequence[int], count: int) -> list[int]:
 
 
 def _block(plan: FallbackPlan) -> str:
+    return f"DO {_dollar_quoted(_body(plan))}"
+
+
+def _dollar_quoted(text: str) -> str:
+    """A text between dollar signs, with a tag that does not stand in it: the name of a table or column may hold any."""
+    tags = (f"$batchwrite{number or ''}$" for number in count())
+    tag = next(tag for tag in tags if tag not in text)
+    return f"{tag}\n{text}{tag}"
+
+
+def _body(plan: FallbackPlan) -> str:
     groups = list(enumerate(plan.groups))
     declared = "\n".join(line for number, group in groups for line in _declarations(number, group))
     bulk_first = _bulk_first(groups) if plan.is_bulk_first else ""
-    return f"""DO $batchwrite$
-#variable_conflict use_column
+    return f"""#variable_conflict use_column
 DECLARE
 {declared}
 bw_everyone int[] := pg_catalog.current_setting('batchwrite.everyone')::int[];
@@ -170,7 +181,7 @@ IF bw_deferred IS NOT NULL THEN SET CONSTRAINTS ALL IMMEDIATE; END IF;
 {bulk_first}
 {_windows(groups, is_after_bulk=False)}
 PERFORM pg_catalog.set_config('{_RESULT}', '[' || pg_catalog.array_to_string(bw_refused, ',') || ']', true);
-END $batchwrite$"""
+END """
 
 
 def _declarations(number: int, group: Group) -> Iterator[str]:
@@ -181,14 +192,18 @@ def _declarations(number: int, group: Group) -> Iterator[str]:
 
 
 def _is_not_an_item_fault() -> str:
-    """The condition under which an error is none of the items': from the tables in `faults`."""
+    """The condition under which an error is none of the items': from the tables in `codes`.
+
+    What looks fatal is an item's here: the block comes behind the same statements without rows, which have not failed.
+    """
 
     def listed(codes: Sequence[str]) -> str:
         return ", ".join(f"'{code}'" for code in codes)
 
     own = [code for code, means in SQLSTATES.items() if means.kind is FaultKind.ITEM]
     others = [code for code, means in SQLSTATES.items() if means.kind is not FaultKind.ITEM]
-    classes = [code for code, means in SQLSTATE_CLASSES.items() if means.kind is not FaultKind.ITEM]
+    may_be_items = {FaultKind.ITEM, FaultKind.FATAL}
+    classes = [code for code, means in SQLSTATE_CLASSES.items() if means.kind not in may_be_items]
     return (
         f"bw_state NOT IN ({listed(own)}) AND "
         f"(bw_state IN ({listed(others)}) OR pg_catalog.left(bw_state, 2) IN ({listed(classes)}))"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from batchwrite.errors import ItemRefused
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from batchwrite.sinks.postgresql.tables import FastTable
     from batchwrite.table import TableInfo
     from batchwrite.write import Write
+
+
+# The block has a piece for each group, and for each pair of parents and children, and asks each group for each item:
+# above so many SQLAlchemy's statements are faster. Measured with one bad item of 1,600: 100 groups of parents and
+# children 2.5 s (SQLAlchemy's statements 3.0 s), 200 groups 7.3 s (3.5 s), 400 groups 14 s (5.4 s).
+_MOST_GROUPS = 100
 
 
 @dataclass(slots=True)
@@ -156,6 +164,8 @@ def _grouped(
             alike = (write.kind, columns, write.key_columns, write.set_columns, write.missing_ok)
             place = places.get(alike)
             if place is None:
+                if len(groups) == _MOST_GROUPS:
+                    raise NoFastPath(f"a chunk with bad items has more than {_MOST_GROUPS} kinds of rows")
                 place = places[alike] = len(groups)
                 members.append([])
                 numbers.append([])
@@ -180,14 +190,22 @@ def _common_order(orders: Iterable[tuple[int, ...]]) -> list[int]:
     for order in sorted(orders, key=len):
         if len(set(order)) < len(order):
             raise NoFastPath("an item writes to a table, to another, and to the first again")
-        for place, each in enumerate(order):
-            before.setdefault(each, set()).update(order[:place])
+        for one, other in zip((None, *order), order, strict=False):
+            before.setdefault(other, set()).update(() if one is None else (one,))
+    sorter = TopologicalSorter(before)
+    try:
+        sorter.prepare()
+    except CycleError:
+        raise NoFastPath("items write to the same tables in different orders") from None
+    ranks = {each: rank for rank, each in enumerate(before)}
     done: list[int] = []
-    while len(done) < len(before):
-        ready = [each for each, others in before.items() if each not in done and others.issubset(done)]
-        if not ready:
-            raise NoFastPath("items write to the same tables in different orders")
-        done.append(ready[0])
+    ready: list[tuple[int, int]] = []
+    while sorter.is_active():
+        for each in sorter.get_ready():
+            heappush(ready, (ranks[each], each))
+        _, first = heappop(ready)
+        sorter.done(first)
+        done.append(first)
     return done
 
 

@@ -7,6 +7,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from batchwrite.comparing import are_plain
 from batchwrite.planner import make_plan
 from batchwrite.write import Kind
 
@@ -41,7 +42,8 @@ def _is_plain(items: Sequence[Sequence[Write]], layout: Layout) -> bool:
         if not is_plain or not all(group.tells_apart(columns) for columns in server.unique):
             return False
     if len(layout.groups) == 1 and layout.groups[0].kind is Kind.INSERT:
-        return not layout.groups[0].table.info.is_self_referencing
+        info = layout.groups[0].table.info
+        return not (info.is_self_referencing or info.dependent)
     segments = make_plan(items).segments
     return len(segments) == 1 and not segments[0].probes and not segments[0].refusal
 
@@ -91,6 +93,8 @@ class _Book:
     def accept(self, writes: Sequence[Write], *, is_suspect: bool) -> bool:
         """Take the writes of one more item; false where it matters whether those before it are tried later."""
         made: set[Any] = set()
+        if not all(are_plain([*write.key, *write.values.values()]) for write in writes):
+            return False  # neither what it does nor where can be compared
         for write in writes:
             keys = self._tables[write.table]
             places = list(_places_of(write, keys))

@@ -59,6 +59,7 @@ class PostgresqlRules(DialectRules):
 
     def __init__(self) -> None:
         self._deferred: tuple[str, ...] | None = None
+        self._thresholds: dict[Connection, tuple[Any, int | None]] = {}
         logging.getLogger("psycopg").addFilter(_quiet_pipeline)  # once: a logger ignores a filter that it has
 
     def begin(self, connection: Connection) -> None:
@@ -72,9 +73,29 @@ class PostgresqlRules(DialectRules):
         """Whether there are constraints that wait for COMMIT unless told otherwise."""
         return bool(self._deferred)
 
+    def end(self, connection: Connection) -> None:
+        """Let psycopg prepare statements again as it did."""
+        raw, threshold = self._thresholds.pop(connection, (None, None))
+        if raw is not None:
+            raw.prepare_threshold = threshold
+
     def begin_fallback(self, connection: Connection) -> None:
         """Learn it again: a chunk may have failed for a constraint that is new."""
         self._learn_deferred(connection)
+        self._prepare_nothing(connection)
+
+    def _prepare_nothing(self, connection: Connection) -> None:
+        """Keep psycopg from preparing statements, where a transaction goes on after one has failed.
+
+        Its `executemany` sends many at once, and the server leaves out all behind the one that fails. Where one of
+        these was to be prepared, as of rows with other types of values are, psycopg takes it for prepared all the same,
+        and the next that is like it fails (26000). A ROLLBACK makes psycopg forget; a ROLLBACK TO SAVEPOINT whose text
+        it has seen before does not.
+        """
+        raw: Any = connection.connection.driver_connection
+        if connection not in self._thresholds and hasattr(raw, "prepare_threshold"):
+            self._thresholds[connection] = (raw, raw.prepare_threshold)
+            raw.prepare_threshold = None
 
     def _learn_deferred(self, connection: Connection) -> None:
         self._deferred = tuple(name for (name,) in connection.exec_driver_sql(DEFERRED))
@@ -133,6 +154,11 @@ class PostgresqlRules(DialectRules):
 
 class LentPostgresqlRules(LentRules, PostgresqlRules):
     """PostgreSQL in somebody else's transaction."""
+
+    def begin(self, connection: Connection) -> None:
+        """Begin; whatever fails is undone by a savepoint."""
+        super().begin(connection)
+        self._prepare_nothing(connection)
 
     @property
     def checks_late(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import pq
 from psycopg.adapt import Transformer
@@ -15,7 +15,7 @@ from batchwrite.errors import ItemRefused
 from batchwrite.faults import FaultKind, FlushFailed, reported_fault
 from batchwrite.planner import make_plan
 from batchwrite.sinks.postgresql import wire
-from batchwrite.sinks.postgresql.attempt import Attempt, not_booked
+from batchwrite.sinks.postgresql.attempt import Attempt, FailedAttempt, not_booked
 from batchwrite.sinks.postgresql.bulk import BulkWriter, Copied, Executed
 from batchwrite.sinks.postgresql.catalog import look_up
 from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_of, refusals_of, statements_of
@@ -24,7 +24,7 @@ from batchwrite.sinks.postgresql.order import is_bulk_first
 from batchwrite.sinks.postgresql.rules import LentPostgresqlRules, PostgresqlRules
 from batchwrite.sinks.postgresql.tables import FastTable, table_name, translated_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
-from batchwrite.sinks.sql import FailedAt, SqlSink
+from batchwrite.sinks.sql import AnotherWay, FailedAt, SqlSink
 from batchwrite.suspects import find_suspects
 from batchwrite.write import Kind
 
@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 _FIRST_WITH_PIPELINES = 140_000
 
 _FEATURE_NOT_SUPPORTED = "0A000"
+
+# NULLs in arrays are read as the text 'NULL' where a session is set so.
+_READ_NULLS = b"SET LOCAL array_nulls = on"
+_REMEMBER = b"SELECT pg_catalog.set_config('batchwrite.array_nulls', pg_catalog.current_setting('array_nulls'), true)"
+_RESTORE = b"SELECT pg_catalog.set_config('array_nulls', pg_catalog.current_setting('batchwrite.array_nulls'), true)"
 
 # What the server says of a table is not asked again so soon, however many chunks fail.
 _SECONDS_TO_BELIEVE = 1.0
@@ -80,6 +85,7 @@ class PostgresqlSink(SqlSink):
         super().__init__(engine, rules, owns_engine=owns_engine, options=options, lender=lender)
         self._fast_tables: dict[TableInfo, FastTable] = {}
         self._looked_up = 0.0
+        self._is_slow_once = False  # whether it has come out that the next chunk has no fast path
 
     # ---- the sink
 
@@ -102,8 +108,8 @@ class PostgresqlSink(SqlSink):
             if self.is_failing:
                 return self._fallback(items, books)
             return self._bulk(items, books, may_commit=may_commit)
-        except FlushFailed:
-            return None  # to be written, and to fail, in its turn
+        except FlushFailed as error:
+            return FailedAttempt(error)
 
     def write(self, items: Sequence[Sequence[Write]], books: Books | None = None) -> Sequence[tuple[int, Fault]]:
         """Write all items or none, as few statements.
@@ -112,7 +118,8 @@ class PostgresqlSink(SqlSink):
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
         if self.is_failing and items:
-            raise FlushFailed(self._classified(ItemRefused("the chunk before held bad items"), None))
+            fault = self._classified(ItemRefused("the chunk before held bad items"), None)
+            raise FlushFailed(fault, is_expected=True)
         attempt = self._bulk(items, books, may_commit=not self.is_lent) if items else None
         if attempt is None:
             return super().write(items, books)
@@ -135,9 +142,11 @@ class PostgresqlSink(SqlSink):
                 return
             attempt.wait(lambda _attempt: None)
         except FlushFailed as error:
-            if error.fault.kind is not FaultKind.ITEM:
+            if not error.fault.may_be_an_items:
                 raise
             # The block itself was refused, by nothing that it could blame on an item.
+            reason = f"what was sent to find bad items was refused ({error.fault.message})"
+            self._statements.note_slow(items[0][0].table, reason)
             self._fast_tables.clear()  # they may have changed
             super().write_each(items, refuse, books)
             return
@@ -158,13 +167,17 @@ class PostgresqlSink(SqlSink):
         Raises:
             FlushFailed: It could not even begin.
         """
+        if self._is_slow_once:
+            self._is_slow_once = False
+            return None
         plan = make_plan(items)
         if plan.refusal:
             raise FlushFailed(self._classified(ItemRefused(plan.refusal), None))
         connection = self._begun()
         closing = self._closing(connection, books)
+        tables = _Tables(lambda info: self._fast_table(connection, info))
         try:
-            parts = self._writer(connection).parts(plan)
+            parts = self._writer(connection, tables).parts(plan)
             commits_along = may_commit and all(isinstance(part, Executed) and not part.must_be_empty for part in parts)
             last = closing(()) if commits_along else ()
         except NoFastPath as reason:
@@ -178,7 +191,7 @@ class PostgresqlSink(SqlSink):
                 raise FlushFailed(fault) from error
             raise
         commit = wire.Commit() if commits_along else None
-        talk = self._talk(connection, parts, commit, last)
+        talk = self._talk(connection, tables, parts, commit, last)
         return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing)
 
     def _closing(self, connection: Connection, books: Books | None) -> Closing:
@@ -200,6 +213,7 @@ class PostgresqlSink(SqlSink):
             FlushFailed: It could not even begin.
         """
         connection = self._begun()
+        tables = _Tables(lambda info: self._fast_table(connection, info))
         if isinstance(self._rules, LentPostgresqlRules) and self._rules.has_deferred:
             self._give_back(connection)
             return None  # the block would have them checked
@@ -207,16 +221,17 @@ class PostgresqlSink(SqlSink):
             if not self.is_failing:
                 self._forget_old_tables()
             raw: Any = connection.connection.driver_connection
-            bulk = self._writer(connection)
+            bulk = self._writer(connection, tables)
             layout = lay_out(
                 items,
-                lambda info: self._fast_table(connection, info),
+                tables,
                 Transformer(raw),
                 self._statements.check_values,
             )
             left = [writes for position, writes in enumerate(items) if position not in layout.refused]
             locks = list(bulk.locks(left))
             suspects = self._suspects(items, layout)
+            proofs = [self._without_rows(connection, group.writes[0]) for group in layout.groups]
             plan = FallbackPlan(
                 groups=layout.groups,
                 count=len(items),
@@ -236,7 +251,7 @@ class PostgresqlSink(SqlSink):
             raise
         return Attempt(
             connection,
-            self._fallback_talk(connection, locks, plan, layout),
+            self._fallback_talk(connection, tables, proofs, locks, plan, layout),
             self._classified,
             self._give_back,
             self._rules,
@@ -250,28 +265,49 @@ class PostgresqlSink(SqlSink):
             found |= group.suspects
         return found
 
+    def _without_rows(self, connection: Connection, write: Write) -> bytes:
+        """The statement for a write, without rows: where it fails, no item is at fault."""
+        raw: Any = connection.connection.driver_connection
+        statement = self._statements.without_rows(write)
+        text = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+        return text.replace("%%", "%").encode(raw.info.encoding)
+
     def _fallback_talk(
-        self, connection: Connection, locks: Sequence[Executed], plan: FallbackPlan, layout: Layout
+        self,
+        connection: Connection,
+        tables: _Tables,
+        proofs: Sequence[bytes],
+        locks: Sequence[Executed],
+        plan: FallbackPlan,
+        layout: Layout,
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         raw: Any = connection.connection.driver_connection
-        opening = self._opening(raw)
+        frame = self._frame(raw, tables)
+        opening = len(frame.before)
         statements = [
-            *map(wire.Statement, opening),
+            *map(wire.Statement, [*frame.before, *proofs]),
             *[lock.statement for lock in locks],
             *(statements_of(plan, raw.info.encoding) if plan.groups else []),
         ]
-        refused = {position: self._classified(error, connection) for position, error in layout.refused.items()}
+        answer = len(statements) - 1
+        statements += map(wire.Statement, frame.after)
+        refused = {position: self._classified(error, connection).as_items for position, error in layout.refused.items()}
         try:
             results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding)
         except wire.StatementFailed as error:
             cause = _cause_of(error)
+            self._require_unchanged(error, frame)
+            if error.number in range(opening, opening + len(proofs)):
+                fault = self._classified(cause, connection, has_rows=False)
+                if fault.kind is FaultKind.FATAL:
+                    raise FlushFailed(replace(fault, is_unproven=False)) from cause
             if self._classified(cause, connection).kind is FaultKind.FATAL:
                 # A right to use PL/pgSQL that is missing, say: whether the items fail for it the general way will tell.
                 raise ItemRefused(f"the server refuses the block ({type(cause).__name__})") from cause
             raise cause from None
         if plan.groups:
-            for refusal in refusals_of(bytes(wire.first_value(results[-1])).decode(raw.info.encoding)):
-                fault = self._fault_of(refusal, layout.groups[refusal.group])
+            for refusal in refusals_of(bytes(wire.first_value(results[answer])).decode(raw.info.encoding)):
+                fault = self._fault_of(refusal, layout.groups[refusal.group]).as_items  # it works without rows
                 if fault.kind is not FaultKind.ITEM:  # by the user's word
                     raise FlushFailed(fault)
                 refused[refusal.position] = fault
@@ -295,6 +331,15 @@ class PostgresqlSink(SqlSink):
         fault = self._located(fault, group.table.info)
         return replace(fault, at_commit=True) if refusal.is_late else fault
 
+    def _located(self, fault: Fault, table: TableInfo) -> Fault:
+        """As the general way; what a partition refuses is told of its table."""
+        known = self._fast_tables.get(table)
+        constraints = known.server.partitions.get(fault.table or "") if known is not None else None
+        if constraints is not None:
+            columns = ", ".join(constraints.get(fault.constraint or "", ())) or fault.column
+            fault = replace(fault, table=None, column=columns)
+        return super()._located(fault, table)
+
     def _begun(self) -> Connection:
         """A connection in a transaction of SQLAlchemy's, which the server may not know of yet."""
         connection = self._connect()
@@ -315,14 +360,14 @@ class PostgresqlSink(SqlSink):
             self._undo(connection)
         self._release(connection)
 
-    def _writer(self, connection: Connection) -> BulkWriter:
+    def _writer(self, connection: Connection, tables: _Tables) -> BulkWriter:
         raw: Any = connection.connection.driver_connection
         if not trusts_adapters(raw):
             raise NoFastPath("the connection adapts Python's own types in a way of its own")
         if connection.get_execution_options().get("schema_translate_map"):
             raise NoFastPath("schemas are translated (schema_translate_map), which SQLAlchemy alone can do")
         return BulkWriter(
-            lambda info: self._fast_table(connection, info),
+            tables,
             Transformer(raw),
             self._statements.check_values,
             self._statements.note_slow,
@@ -353,35 +398,59 @@ class PostgresqlSink(SqlSink):
     def _talk(
         self,
         connection: Connection,
+        tables: _Tables,
         parts: Sequence[Copied | Executed],
         commit: wire.Commit | None,
         closing: Sequence[wire.Statement],
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         """Send the parts, in as few messages as their order allows."""
         raw: Any = connection.connection.driver_connection
-        opening = self._opening(raw)
+        frame = self._frame(raw, tables, has_arrays=not all(isinstance(part, Copied) for part in parts))
         waiting: list[Executed] = []
-        for part in parts:
-            if isinstance(part, Executed):
-                waiting.append(part)
-                continue
+        try:
+            for part in parts:
+                if isinstance(part, Executed):
+                    waiting.append(part)
+                    continue
+                if waiting:
+                    yield from _execute(raw, frame, waiting)
+                    frame, waiting = frame.begun, []
+                yield from _copy(raw, frame.before, part)
+                frame = frame.begun
             if waiting:
-                yield from _execute(raw, opening, waiting)
-                opening, waiting = [], []
-            yield from _copy(raw, opening, part)
-            opening = []
-        if waiting:
-            yield from _execute(raw, opening, waiting, closing, commit)
+                yield from _execute(raw, frame, waiting, closing, commit)
+        except wire.StatementFailed as error:
+            self._require_unchanged(error, frame)
+            raise _cause_of(error) from None
+        except _NotCopied as error:
+            self._statements.note_slow(error.table, str(error.__cause__))
+            self._is_slow_once = True
+            raise AnotherWay from error
         return ()
 
-    def _opening(self, raw: Any) -> list[bytes]:
-        """What begins the transaction, unless something of the user's has begun it already."""
-        opening = []
+    def _frame(self, raw: Any, tables: _Tables, *, has_arrays: bool = True) -> _Frame:
+        """What stands around the statements of a transaction, unless something of the user's has begun it already."""
+        before = []
         if raw.pgconn.transaction_status == wire.IDLE:
-            opening.append(wire.begin(raw))
+            before.append(wire.begin(raw))
         if self._rules.checks_late:
-            opening.append(b"SET CONSTRAINTS ALL IMMEDIATE")
-        return opening
+            before.append(b"SET CONSTRAINTS ALL IMMEDIATE")
+        if has_arrays:
+            before += [_REMEMBER, _READ_NULLS] if self.is_lent else [_READ_NULLS]
+        checks = [table.verification.encode(raw.info.encoding) for table in tables.used.values()]
+        after = [_RESTORE] if has_arrays and self.is_lent else []
+        again = [_READ_NULLS] if after else []
+        return _Frame([*before, *checks], range(len(before), len(before) + len(checks)), after, again)
+
+    def _require_unchanged(self, error: wire.StatementFailed, frame: _Frame) -> None:
+        """Look whether a statement has failed that says that a table is not what it was.
+
+        Raises:
+            AnotherWay: It has; what was known of the tables is forgotten.
+        """
+        if error.number in frame.checks:
+            self._fast_tables.clear()
+            raise AnotherWay from error
 
 
 def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
@@ -394,14 +463,61 @@ def _has_one_more(pool: Pool, others: Sequence[PendingWrite]) -> bool:
     return not others or most < pool.size() or pool.checkedout() < most
 
 
+class _NotCopied(FailedAt):
+    """While the rows of a table were sent, it came out that they have no fast path."""
+
+
+class _Tables:
+    """Gives tables as they are written to, and keeps account of which.
+
+    Args:
+        table: Gives one.
+
+    Attributes:
+        used: Those that were asked for.
+    """
+
+    def __init__(self, table: Callable[[TableInfo], FastTable]) -> None:
+        self._table = table
+        self.used: dict[TableInfo, FastTable] = {}
+
+    def __call__(self, info: TableInfo) -> FastTable:
+        """The table."""
+        self.used[info] = found = self._table(info)
+        return found
+
+
+class _Frame(NamedTuple):
+    """What is sent around the statements of a transaction.
+
+    Attributes:
+        before: What begins it, and makes sure that its statements mean what they are meant to.
+        checks: Which of these look whether the tables are what they were.
+        after: What puts settings of the owner's back.
+        again: What is needed once more where there are several such messages.
+    """
+
+    before: Sequence[bytes]
+    checks: range = range(0)
+    after: Sequence[bytes] = ()
+    again: Sequence[bytes] = ()
+
+    @property
+    def begun(self) -> _Frame:
+        """The same once it has begun."""
+        return _Frame(self.again, after=self.after, again=self.again)
+
+
 def _execute(
     raw: Any,
-    opening: Sequence[bytes],
+    frame: _Frame,
     parts: Sequence[Executed],
     closing: Sequence[wire.Statement] = (),
     commit: wire.Commit | None = None,
 ) -> Generator[bool, None, None]:
+    opening = frame.before
     statements = [*map(wire.Statement, opening), *[part.statement for part in parts], *closing]
+    statements += map(wire.Statement, frame.after)
     try:
         results = yield from wire.pipeline(raw.pgconn, statements, raw.info.encoding, commit)
     except wire.StatementFailed as error:
@@ -409,7 +525,7 @@ def _execute(
         if number in range(len(parts), len(parts) + len(closing)):
             raise not_booked(error) from error.__cause__
         if not 0 <= number < len(parts):
-            raise _cause_of(error) from None
+            raise
         raise FailedAt(parts[number].table) from error.__cause__
     if commit is not None:
         wire.require_committed(results.pop())
@@ -425,16 +541,16 @@ def _copy(raw: Any, opening: Sequence[bytes], part: Copied) -> Generator[bool, N
         yield from wire.query(raw.pgconn, b"; ".join([*opening, part.sql]), encoding)
         yield from wire.copy(raw.pgconn, part.pieces, encoding)
     except wire.StatementFailed as error:
+        if 0 <= error.number < len(opening):
+            raise
         if getattr(error.__cause__, "sqlstate", None) == _FEATURE_NOT_SUPPORTED:
             # Row-level security that came, or applies, later than the table was looked up: INSERT will do.
             raise FailedAt(part.table) from ItemRefused("COPY cannot serve here", table=part.table.name)
         raise FailedAt(part.table) from error.__cause__
+    except (GeneratorExit, KeyboardInterrupt, wire.LinkError):
+        raise
     except NoFastPath as reason:
-        raise FailedAt(part.table) from ItemRefused(str(reason), table=part.table.name)
-    except (GeneratorExit, KeyboardInterrupt):
-        raise
-    except wire.LinkError:
-        raise
+        raise _NotCopied(part.table) from reason
     except Exception as error:
         raise FailedAt(part.table) from error  # of a value: a bind processor has raised
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import types
 
+from batchwrite.sinks.postgresql.catalog import verification
 from batchwrite.sinks.postgresql.texts import NoFastPath, TextColumn
 from batchwrite.sinks.statements import DefaultContext, has_expressions
 from batchwrite.write import Kind
@@ -56,6 +57,7 @@ class FastTable:
 
     Attributes:
         name: Its name as it is written in SQL.
+        verification: A statement that fails where the table is not what it was when it was looked up.
     """
 
     def __init__(self, info: TableInfo, server: ServerTable, dialect: Dialect) -> None:
@@ -69,6 +71,7 @@ class FastTable:
         if any(name.startswith(_OWN_NAMES) for name in names) or self._table.name == "excluded":
             raise NoFastPath("a name of its own means something else in the statements that would be sent")
         self._writers: dict[str, TextColumn] = {}
+        self.verification = verification(self.name, server, self.quote)
 
     def quoted(self, column: str) -> str:
         """A column's name as it is written in SQL."""
@@ -109,11 +112,23 @@ class FastTable:
             NoFastPath: They cannot be written so.
             Exception: Whatever a bind processor raises.
         """
+        return self._writer(column).texts(values, types, transformer)
+
+    def require_texts(self, columns: Sequence[str]) -> None:
+        """Make sure that columns are of types whose values can be written as texts, before any is.
+
+        Raises:
+            NoFastPath: One is not.
+        """
+        for column in columns:
+            self._writer(column).require()
+
+    def _writer(self, column: str) -> TextColumn:
         writer = self._writers.get(column)
         if writer is None:
             server = self._server_column(column)
             writer = self._writers[column] = TextColumn(self._table.columns[column], self._dialect, server)
-        return writer.texts(values, types, transformer)
+        return writer
 
     def told_apart(self, column: str) -> frozenset[type]:
         """Types of Python whose values are equal in a column just where they are in Python; perhaps none."""
@@ -171,7 +186,7 @@ class FastTable:
             yield column.key, self._sql_of(column.onupdate)
 
     def _sql_of(self, default: Any) -> str:
-        if not default.is_clause_element or self.info.reads_rows(default.arg):
+        if not default.is_clause_element or self.info.dependence_of(default.arg):
             raise NoFastPath("it has defaults that only SQLAlchemy can work out")
         text = str(default.arg.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True}))
         if "%" in text:

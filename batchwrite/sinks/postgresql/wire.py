@@ -173,18 +173,32 @@ def copy(connection: PGconn, pieces: Iterable[bytes], encoding: str) -> Generato
     """The data of a COPY that has begun, to its end.
 
     Raises:
-        StatementFailed: The server refused a row.
+        StatementFailed: The server refused a row; the number is -1, that of no statement.
+        Exception: What making a piece raises; the COPY is ended then, and its transaction is one that has failed.
     """
-    for piece in pieces:
+    made = iter(pieces)
+    while True:
+        try:
+            piece = next(made, None)
+        except Exception:
+            yield from _end_copy(connection, b"a row could not be made")
+            raise
+        if piece is None:
+            break
         connection.put_copy_data(piece)
         yield from _flush(connection)
-    connection.put_copy_end()
+    for result in (yield from _end_copy(connection)):
+        _raise_if_failed(result, -1, encoding)
+
+
+def _end_copy(connection: PGconn, failure: bytes | None = None) -> Generator[bool, None, list[PGresult]]:
+    """The results of a COPY, of which this is the end, or which is given up."""
+    connection.put_copy_end(failure)
     yield from _flush(connection)
     results: list[PGresult] = []
     while (result := (yield from _next_result(connection))) is not None:
         results.append(result)
-    for result in results:
-        _raise_if_failed(result, 0, encoding)
+    return results
 
 
 def pipeline(
