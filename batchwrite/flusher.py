@@ -31,7 +31,11 @@ _log = logging.getLogger("batchwrite")
 # How often the books are asked again, after ever longer waits, before a chunk in doubt is given up.
 _MORE_LOOKS = 4
 
-_MAKE_ROOM = "make room for it on the server (disk, memory or connections), and start the run again"
+_MAKE_ROOM = "make room for it (disk, memory or connections of the database)"
+_START_AGAIN = "start the run again"
+# Without a ledger a run that is started again with the same input writes it again, from the first item on.
+_GO_ON = "go on behind the items that are counted as written, failed or skipped"
+_GO_ON_WITH = "write the items again that a stream tells to be unattempted"
 _KEEP_A_LEDGER = "with a ledger, BatchWriter(…, ledger=Ledger()), it would have been looked up, and the run gone on"
 
 
@@ -385,7 +389,7 @@ class Flusher:
             reason = "interrupted"
         message = fault.message
         if fault.kind is FaultKind.CAPACITY:
-            message += f": {_MAKE_ROOM}"
+            message += f": {_MAKE_ROOM}, and {self._how_to_go_on(chunk)}"
         elif fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is None and self._sink.is_transactional:
             message += f": {_KEEP_A_LEDGER}"
         self.stop(reason, message, fault.error_type, fault.sqlstate)
@@ -397,6 +401,13 @@ class Flusher:
         if fault.kind is not FaultKind.IN_DOUBT and not flight.is_in_doubt:
             return ChunkReport(chunk=chunk, failures={}, reached=0)
         return unknown_report(chunk)
+
+    def _how_to_go_on(self, chunk: Chunk) -> str:
+        """What to do once nothing stands in the way of a chunk any more."""
+        if self._bookkeeper is not None:
+            return _START_AGAIN
+        has_holes = bool(self._parked or chunk.indexes)  # items before it that were put off
+        return _GO_ON_WITH if has_holes else _GO_ON
 
     def _apply_policy(self) -> None:
         tally, policy = self.tally, self._settings.policy

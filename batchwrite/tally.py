@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 from batchwrite.chunk import Chunk, Skipped
 from batchwrite.listeners import ChunkDetails
-from batchwrite.result import Abort, BatchResult, FailureReason, ItemFailure, ItemOutcome, OutcomeStatus, Stage
+from batchwrite.result import (
+    Abort,
+    BatchResult,
+    EarlierStarts,
+    FailureReason,
+    ItemFailure,
+    ItemOutcome,
+    OutcomeStatus,
+    Stage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -145,15 +154,26 @@ class Tally:
             self.chunks += bool(landed)
         self.fallbacks += report.fell_back
         for position in sorted(report.failures):
-            self._keep(report.failures[position])
+            self.keep(report.failures[position])
 
-    def _keep(self, failure: ItemFailure) -> None:
+    def keep(self, failure: ItemFailure) -> None:
+        """Count a failure's reason, and hold on to the failure where there is room."""
         if len(self._failures) < self._keep_failures:
             self._failures.append(failure)
         reason = failure.reason
         if reason not in self._reasons and len(self._reasons) >= _MOST_REASONS:
             reason = _OTHER_REASONS
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
+
+    def earlier(self) -> EarlierStarts:
+        """The counts so far, as those of earlier starts."""
+        return EarlierStarts(
+            written=self.written,
+            failed=self.failed,
+            skipped=self.skipped,
+            failures=tuple(self._failures),
+            failure_counts=dict(self._reasons),
+        )
 
     @property
     def decided(self) -> int:

@@ -9,6 +9,7 @@ from batchwrite.listeners import SlowPathDetails
 from batchwrite.sinks.dialects import DialectRules
 from batchwrite.sinks.lent import Lender, LentRules
 from batchwrite.sinks.repository import RepositorySink
+from batchwrite.sinks.said import said_of
 from batchwrite.sinks.sql import SqlSink
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ def _postgresql_sink(
         if sink.has_pipelines():
             return sink.PostgresqlSink(engine, owns_engine=owns_engine, options=options, lender=lender)
         reason = "its libpq is older than 14"
-    _log.warning(
-        "rows are written by INSERT: COPY and pipelines need psycopg with libpq 14 or later, and %s",
-        reason,
-        extra={"action": "slow_path"},
-    )
+    if said_of(engine, owns_engine=owns_engine).is_new("slow_path", reason):
+        _log.warning(
+            "rows are written by INSERT: COPY and pipelines need psycopg with libpq 14 or later, and %s",
+            reason,
+            extra={"action": "slow_path"},
+        )
     if options is not None:
         options.listeners.tell("on_slow_path", SlowPathDetails(table=None, reason=reason))
     rules = PostgresqlRules() if lender is None else LentPostgresqlRules()

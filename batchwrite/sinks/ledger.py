@@ -28,7 +28,7 @@ from sqlalchemy.exc import IntegrityError
 from batchwrite.errors import ConfigurationError
 from batchwrite.ledger import BookRows, Entry
 from batchwrite.letters import Letter
-from batchwrite.sinks.qualified import equals, is_above, is_below, is_one_of, most, total
+from batchwrite.sinks.qualified import equals, is_above, is_below, is_one_of, most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +68,8 @@ class Ledger:
     behind its last committed chunk. It takes one row a chunk, which is written and committed with the chunk.
 
     Args:
-        schema: The schema of its tables; default the one that the database takes where none is named.
+        schema: The schema of its tables; default the one that the database takes where none is named. An engine's
+            `schema_translate_map` translates it, as it does for any table.
         prefix: What the names of its tables begin with.
 
     Raises:
@@ -194,15 +195,21 @@ class Ledger:
         return connection.execute(old).rowcount
 
     def require(self, engine: Engine | Connection) -> None:
-        """Make sure that the tables are there.
+        """Make sure that the tables are there: in the schemas to which the engine or connection translates theirs.
 
         Raises:
             ConfigurationError: They are not.
         """
+        if isinstance(engine, Engine):
+            with engine.connect() as connection:
+                self.require(connection)
+            return
         for table in self.metadata.sorted_tables:
-            if not _is_there(engine, table):
+            schema = engine.schema_for_object(table)
+            if not _is_there(engine, table.name, schema):
+                name = f"{schema}.{table.name}" if schema else table.name
                 raise ConfigurationError(
-                    f"the ledger's table {table.fullname} does not exist:"
+                    f"the ledger's table {name} does not exist:"
                     " make it with Ledger.create, or `batchwrite ledger create`"
                 )
 
@@ -231,12 +238,11 @@ class SqlLedger:
                 return
             last = rows[-1]["first_item"]
 
-    def parked_done(self, run_id: str) -> int:
-        """As `LedgerStore.parked_done`."""
+    def entries_of_parked(self, run_id: str) -> list[Entry]:
+        """As `LedgerStore.entries_of_parked`."""
         table = self._chunks
-        items = func.coalesce(total(table.c["items"]), 0).label("total")
-        rows = self._read(select(items).where(equals(table.c.run_id, run_id), is_below(table.c.first_item, 0)))
-        return int(rows[0]["total"])
+        query = select(table).where(equals(table.c.run_id, run_id), is_below(table.c.first_item, 0))
+        return [Entry.from_row(row) for row in self._read(query.order_by(table.c.first_item.desc()))]
 
     def find(self, run_id: str, first_item: int) -> Entry | None:
         """As `LedgerStore.find`."""
@@ -273,6 +279,16 @@ class SqlLedger:
                 return
             last = rows[-1]["item_index"]
 
+    def landed_since(self, run_id: str) -> set[int]:
+        """Positions of the failed items of a run that a retry has written.
+
+        Raises:
+            FlushFailed: They cannot be read.
+        """
+        table = self._letters
+        query = select(table.c.item_index).where(table.c.run_id == run_id, table.c.landed_at.is_not(None))
+        return {row["item_index"] for row in self._read(query)}
+
     def rows_of_keys(self, scope: str, keys: Sequence[str], run_id: str) -> BookRows:
         """As `LedgerStore.rows_of_keys`."""
         return BookRows(self._keys, [{"scope": scope, "item_key": key, "run_id": run_id} for key in sorted(keys)])
@@ -288,16 +304,14 @@ class SqlLedger:
         return found
 
 
-def _is_there(database: Engine | Connection, table: Table) -> bool:
-    if database.dialect.name != "postgresql":
-        return inspect(database).has_table(table.name, schema=table.schema)
+def _is_there(connection: Connection, name: str, schema: str | None) -> bool:
+    if connection.dialect.name != "postgresql":
+        return inspect(connection).has_table(name, schema=schema)
     # SQLAlchemy's question has names without their schema in it, which may mean somebody else's functions.
-    name = database.dialect.identifier_preparer.format_table(table).replace("%%", "%")
-    query = select(func.pg_catalog.to_regclass(literal(name)).is_not(None))
-    if isinstance(database, Engine):
-        with database.connect() as connection:
-            return bool(connection.scalar(query))
-    return bool(database.scalar(query))
+    quote = connection.dialect.identifier_preparer.quote
+    quoted = f"{quote(schema)}.{quote(name)}" if schema else quote(name)
+    query = select(func.pg_catalog.to_regclass(literal(quoted.replace("%%", "%"))).is_not(None))
+    return bool(connection.scalar(query))
 
 
 def _as_time(now: Any) -> datetime:

@@ -22,6 +22,7 @@ from sqlalchemy.dialects import mysql
 from batchwrite.errors import BatchWriteError, ConfigurationError, ItemRefused
 from batchwrite.sinks.dialects import DialectRules
 from batchwrite.sinks.lent import LentRules
+from batchwrite.sinks.said import said_of
 from batchwrite.write import Kind
 
 if TYPE_CHECKING:
@@ -306,6 +307,8 @@ class MysqlRules(DialectRules):
         if digits is None or not any(_microseconds(value) % 10 ** (6 - digits) for value in values):
             return
         self._rounded.add((block.table.name, column.key))
+        if not said_of(connection.engine).is_new("rounded", block.table.name, column.name):
+            return
         _log.warning(
             "column %s of table %s keeps %d digits behind the seconds, and is given more: the database drops the rest",
             column.name,

@@ -20,6 +20,7 @@ from batchwrite.sinks.deadline import Deadline, watch_new_connection, watching_n
 from batchwrite.sinks.dialects import NotReplicated
 from batchwrite.sinks.options import SinkOptions
 from batchwrite.sinks.qualified import equals
+from batchwrite.sinks.said import said_of
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
 from batchwrite.suspects import find_suspects, split_at
@@ -156,7 +157,7 @@ class SqlSink(SqlCatalog):
             event.listen(engine, "connect", watch_new_connection, insert=True)
         self._deadlines: dict[Connection, Deadline] = {}
         self._secrets = secrets_in(engine.url)
-        self._statements = Statements(self._rules, self._options.listeners)
+        self._statements = Statements(self._rules, self._options.listeners, said_of(engine, owns_engine=owns_engine))
         self.is_failing = False  # whether the last chunk held a bad item
         self._has_lost = False  # whether a connection was lost, so that others of the pool may be dead, too
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected

@@ -22,7 +22,7 @@ from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_
 from batchwrite.sinks.postgresql.layout import Group, Layout, lay_out
 from batchwrite.sinks.postgresql.order import is_bulk_first
 from batchwrite.sinks.postgresql.rules import LentPostgresqlRules, PostgresqlRules
-from batchwrite.sinks.postgresql.tables import FastTable, table_name
+from batchwrite.sinks.postgresql.tables import FastTable, table_name, translated_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
 from batchwrite.sinks.sql import AnotherWay, FailedAt, SqlSink
 from batchwrite.suspects import find_suspects
@@ -204,7 +204,7 @@ class PostgresqlSink(SqlSink):
             return lambda _refused: ()
         quote = connection.dialect.identifier_preparer.quote
         return lambda refused: [
-            make(table_name(connection.dialect, table), rows, quote)
+            make(translated_name(connection, table), rows, quote)
             for table, rows, is_kept in books(refused)
             for make in ([wire.insert_of] if is_kept else [wire.insert_of, wire.delete_of])
             if rows

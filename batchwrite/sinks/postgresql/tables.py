@@ -35,6 +35,13 @@ def table_name(dialect: Dialect, table: sqlalchemy.Table) -> str:
     return _without_escapes(dialect.identifier_preparer.format_table(table))
 
 
+def translated_name(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> str:
+    """Likewise, with the schema to which the connection translates the table's (`schema_translate_map`)."""
+    preparer = connection.dialect.identifier_preparer
+    schema, name = connection.schema_for_object(table), preparer.quote(table.name)
+    return _without_escapes(f"{preparer.quote_schema(schema)}.{name}" if schema else name)
+
+
 def _without_escapes(name: str) -> str:
     """A quoted name as it is sent: SQLAlchemy doubles `%` in it, for drivers that look for parameters in the text."""
     return name.replace("%%", "%")
