@@ -56,11 +56,6 @@ class _Most(_Aggregate):
     word = "max"
 
 
-class _Total(_Aggregate):
-    inherit_cache = True
-    word = "sum"
-
-
 def equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
     """Whether a column has a value, or that of another column."""
     return _Equals(column, _as_element(column, value))
@@ -84,11 +79,6 @@ def is_one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElemen
 def most(column: ColumnElement[Any]) -> FunctionElement[Any]:
     """The greatest of a column's values."""
     return _aggregate(_Most, column)
-
-
-def total(column: ColumnElement[Any]) -> FunctionElement[Any]:
-    """The sum of a column's values."""
-    return _aggregate(_Total, column)
 
 
 def _aggregate(kind: type[_Aggregate], column: ColumnElement[Any]) -> _Aggregate:
