@@ -7,7 +7,7 @@ from random import Random
 from fuzz_case import FEWEST_FOR_COPY, WINDOW, Alteration, FuzzCase, FuzzItem, FuzzWrite, Manner
 from fuzz_tables import BAD_N, DrawnTable, draw_table
 from fuzz_types import LITE, MARIADB, MY, PG, POSTGRESQL, SETTINGS, SQLITE, WIDER, Kind
-from odd_values import AMBIGUOUS, ODD, ODD_DELTAS
+from odd_values import AMBIGUOUS, ODD_DELTAS
 
 EVERYWHERE = (SQLITE, POSTGRESQL, MARIADB)
 
@@ -240,7 +240,7 @@ class _CaseDrawer:
             return random.choice(_expressions(table.name))
         if self._theme == "same keys" and random.random() < 0.5:
             return random.choice(AMBIGUOUS)
-        return random.choice(kind.near if kind.near and random.random() < 0.5 else ODD)
+        return random.choice(kind.near if kind.near and random.random() < 0.5 else kind.odd())
 
     def _items_of_session_functions(self) -> Iterator[FuzzItem]:
         """Orders and their lines, which ask the session for the key that their order has got."""

@@ -129,5 +129,6 @@ def shrunk_finding(comparer: Comparer, case: FuzzCase, finding: Finding, *, seco
 def report(case: FuzzCase, finding: Finding) -> str:
     """A finding for people: what it is, and a script that shows it."""
     title = f"{finding.kind} on {case.database} ({case.theme})"
+    words = finding.text.replace("\n", "\n# ")
     text = script(case, title=title, statuses=finding.statuses, set_up=set_up_of(case))
-    return f"{'=' * 100}\n# {title}: {finding.signature}\n# {finding.text}\n\n{text}"
+    return f"# {'=' * 98}\n# {title}: {finding.signature}\n# {words}\n\n{text}"

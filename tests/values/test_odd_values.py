@@ -12,7 +12,7 @@ from fuzz_run import report, shrunk_finding
 from fuzz_types import BIG, KINDS, LITE, POSTGRESQL, SETTINGS
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from odd_values import ODD, ODD_DELTAS
+from odd_values import ODD_DELTAS
 
 MOST_ITEMS = 5
 _ID = "Integer, primary_key=True, autoincrement=False"
@@ -55,7 +55,7 @@ SCHEMAS = {database: tuple(tables_of(database)) for database in SETTINGS}
 
 def value_of(kind):
     near = st.sampled_from(kind.good + kind.near)
-    return st.one_of(near, st.sampled_from(ODD))
+    return st.one_of(near, st.sampled_from(kind.odd()))
 
 
 @st.composite
