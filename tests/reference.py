@@ -90,7 +90,8 @@ class Recorder:
 
 
 def flushed(connection, instance) -> int:
-    """The row that the ORM makes of an instance; the session is given up, not closed: that would undo the transaction."""
+    """The row that the ORM makes of an instance."""
+    # The session is given up, not closed, which would undo the transaction.
     session = Session(connection, join_transaction_mode="rollback_only")
     session.add(instance)
     session.flush()
@@ -140,10 +141,11 @@ def key_value(column, value):
 
 def at(table, key):
     """What finds a row: its key, whose values are of the columns' types, whatever their own."""
+    columns = [(table.c[name], key_value(table.c[name], value)) for name, value in key.items()]
     return and_(
         *(
-            table.c[name] == (value if isinstance(value, ClauseElement) else literal(key_value(table.c[name], value), table.c[name].type))
-            for name, value in key.items()
+            column == (value if isinstance(value, ClauseElement) else literal(value, column.type))
+            for column, value in columns
         )
     )
 
