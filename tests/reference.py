@@ -59,6 +59,9 @@ class Recorder:
             return
         statement = self.insert_with_conflict(table).values(row)
         changes = {name: statement.excluded[name] for name in names}
+        if changes:  # SQLAlchemy leaves an `onupdate` out here, which belongs to every change of a row
+            touched = (column for column in table.columns if column.onupdate is not None and column.name not in changes)
+            changes |= {column.name: column.onupdate.arg for column in touched}
         conflict = {"index_elements": list(key)}
         self.record(
             table,
@@ -136,7 +139,8 @@ def exactly(value):
 
 def key_value(column, value):
     """A row is found by the number that a value is, where the column's type has no say in it."""
-    return exactly(value) if isinstance(column.type, Integer) else value
+    is_whole = isinstance(column.type, Integer) and isinstance(value, numbers.Integral)
+    return exactly(value) if is_whole else value
 
 
 def at(table, key):

@@ -20,7 +20,7 @@ from fuzz_tables import ROLE
 from fuzz_types import MARIADB, POSTGRESQL, SQLITE
 from odd_values import NAMESPACE
 from pymysql import converters
-from reference import write_sequentially
+from reference import exactly, write_sequentially
 from sqlalchemy import Engine, create_engine, event
 
 from batchwrite import BatchWriter, Ledger
@@ -370,7 +370,7 @@ def _set_up(statements: Sequence[str], *, is_sqlite: bool) -> Callable[..., None
 
 
 def _encode_number(value: Any, encoders: Any) -> str:
-    return str(converters.escape_item(value.item(), "utf8mb4", mapping=encoders))
+    return str(converters.escape_item(exactly(value), "utf8mb4", mapping=encoders))
 
 
 # PyMySQL sends what it does not know as the text that `str` makes of it; numbers of numpy's are meant as numbers.
