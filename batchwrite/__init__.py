@@ -33,6 +33,7 @@ from batchwrite.meter import WriterStats
 from batchwrite.result import (
     Abort,
     BatchResult,
+    EarlierStarts,
     FailureReason,
     ItemFailure,
     ItemOutcome,
@@ -66,6 +67,7 @@ __all__ = [
     "ConfigurationError",
     "DeadLetterFile",
     "DeadLetters",
+    "EarlierStarts",
     "FailureDetails",
     "FailureReason",
     "FallbackDetails",

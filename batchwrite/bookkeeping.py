@@ -178,6 +178,29 @@ class Books:
 
         return SqlLedger(self._ledger, read).letters(run_id)
 
+    def landed_since(self, run_id: str, sleep: Callable[[float], None] = time.sleep) -> set[int]:
+        """Positions of the failed items of a run that a retry has written.
+
+        Args:
+            run_id: The run.
+            sleep: Waits so many seconds, where they cannot be read at once.
+
+        Raises:
+            ConfigurationError: The file of the letters cannot be read.
+            FlushFailed: Their table cannot be read.
+        """
+        ledger = self._ledger
+        landed: set[int] = set()
+        if ledger is not None:
+            store = SqlLedger(ledger, self._sink.read)
+            landed |= self._retry.run(lambda: store.landed_since(run_id), sleep=sleep)
+        if self._file is not None:
+            try:
+                landed |= self._file.landed_since(run_id)
+            except OSError as error:
+                raise ConfigurationError(f"the file of the dead letters cannot be read: {error.strerror}") from error
+        return landed
+
     @property
     def letters_table(self) -> Any | None:
         """The table of the letters, where they are in one."""

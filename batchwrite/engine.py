@@ -18,7 +18,7 @@ from batchwrite.errors import ItemRefused, text_of
 from batchwrite.flusher import Flusher
 from batchwrite.ledger import key_text
 from batchwrite.plan import in_order
-from batchwrite.result import Abort, BatchResult, ItemFailure, Stage
+from batchwrite.result import Abort, BatchResult, EarlierStarts, ItemFailure, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,8 @@ class Run:
         settings: Bounds and policies.
         clock: Seconds that only go up.
         bookkeeper: Keeps the run's books, if it has any.
-        resumed: Number of items, from the first, that earlier starts of the run have decided.
+        resumed: Number of items, from the first, that earlier starts of the run have seen.
+        earlier: What has become of those of them that are not left to this start.
         on_report: Called with each report once its chunk is settled; what it raises stops the run.
     """
 
@@ -50,6 +51,7 @@ class Run:
         clock: Callable[[], float],
         bookkeeper: Bookkeeper | None = None,
         resumed: int = 0,
+        earlier: EarlierStarts | None = None,
         on_report: Callable[[ChunkReport], object] | None = None,
     ) -> None:
         self._settings = settings
@@ -60,6 +62,7 @@ class Run:
         self._flusher = Flusher(sink, settings, bookkeeper, on_report)
         self._run_id = bookkeeper.run_id if bookkeeper else None
         self._resumed = resumed
+        self._earlier = earlier or EarlierStarts()
         self._parked_before = 0  # of the items that earlier starts have seen, and left to this one
         self._map_failures = 0
         self._ready: deque[Chunk] = deque()  # cut, not yet given to be flushed
@@ -108,7 +111,8 @@ class Run:
         now = self._clock() if self._ended is None else self._ended
         received = self.received + self._parked_before
         result = self._flusher.tally.result(received, now - self._started, self.abort)
-        return replace(result, run_id=self._run_id, resumed=self._resumed - self._parked_before)
+        resumed = self._resumed - self._parked_before
+        return replace(result, run_id=self._run_id, resumed=resumed, earlier=self._earlier)
 
     def stop(self, reason: str, message: str, error_type: str | None = None, sqlstate: str | None = None) -> None:
         """Stop early; the first reason stays. A run that has ended stays as it is."""

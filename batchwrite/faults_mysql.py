@@ -55,6 +55,9 @@ _OF_CHECK = re.compile(rf"CONSTRAINT {_NAME} failed for (?:{_NAME}\.)?{_NAME}")
 _OF_CHECK_OF_MYSQL = re.compile(r"Check constraint '([^']*)' is violated\.?")
 _OF_MISSING = re.compile(r"(?:Column|Field) '([^']*)' (?:cannot be null|doesn't have a default value)")
 
+# The server's texts have 512 bytes at most. What is longer is not looked through: values may stand in it.
+_MOST_OF_A_TEXT = 1_000
+
 _NAMES_A_COLUMN = frozenset({"1264", "1265", "1292", "1366", "1406"})
 
 
@@ -74,6 +77,7 @@ def fault_of_mysql(number: str, error: BaseException) -> Fault:
         error: The driver's exception.
     """
     text = str(error.args[1]) if len(error.args) > 1 else ""
+    text = text if len(text) <= _MOST_OF_A_TEXT else ""
     code = MYSQL_NUMBERS.get(number)
     kind = code.kind if code else _kind_of_unlisted(int(number))
     table, column, constraint = _place(number, text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from batchwrite.chunk import Chunk
     from batchwrite.collector import Collector
     from batchwrite.engine import Run
+    from batchwrite.resume import Reading
     from batchwrite.tally import ChunkReport
 
 Item_contra = TypeVar("Item_contra", contravariant=True)
@@ -67,8 +68,29 @@ def check_items(items: object) -> None:
         raise ConfigurationError(f"items must be something to iterate over, and a {type(items).__name__} is not")
 
 
-def reports_of(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[ChunkReport]:
-    """Feed a run and give its reports; raise what stopped it after the last of them."""
+def reports_of(run: Run, reading: Reading[Item], map_item: MapFunction[Item]) -> Iterator[ChunkReport]:
+    """Feed a run and give its reports; raise what stopped it after the last of them. However it ends, close its input.
+
+    Raises:
+        SourceError: Reading the input raised, or closing it.
+        RunInterrupted: Ctrl-C.
+    """
+    try:
+        yield from _reports(run, reading.items, map_item)
+    except BaseException:
+        reading.close_quietly()
+        raise
+    try:
+        with run.host.deferred():
+            reading.close()
+    except KeyboardInterrupt as error:
+        raise RunInterrupted(_summary(run), result=run.result()) from error
+    except Exception as error:
+        text = f"closing the input raised {type(error).__name__}; {_summary(run)}"
+        raise SourceError(text, result=run.result()) from error
+
+
+def _reports(run: Run, items: Iterator[Item], map_item: MapFunction[Item]) -> Iterator[ChunkReport]:
     stopped: BaseException | None = None
     try:
         for chunk in _chunks(run, items, map_item):

@@ -11,7 +11,7 @@ from batchwrite.listeners import FallbackDetails
 from batchwrite.result import ItemFailure, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from batchwrite.fault import Fault
     from batchwrite.ledger import BookRows
@@ -36,6 +36,9 @@ class Flight:
         is_behind: Whether that attempt began before all chunks before this one were settled: what it is refused for
             may be mended by one of those, so that only a second attempt tells.
         is_in_doubt: Whether an attempt before may have been committed.
+        wholes: The chunks that it is a part of and that may have been committed as such, the largest first, each with
+            the position of this one's first item in it.
+        landed: What was refused of an attempt that was committed while nobody waited for it any more, if one was.
         has_lost_answer: Whether the last attempt ended so.
         is_looked_up: Whether duplicates have been left out, as far as items have idempotency keys.
         losses: How often the connection was lost while it was written.
@@ -53,10 +56,12 @@ class Flight:
         "is_in_doubt",
         "is_looked_up",
         "items",
+        "landed",
         "looks",
         "losses",
         "pending",
         "positions",
+        "wholes",
     )
 
     def __init__(self, chunk: Chunk, began: float) -> None:
@@ -66,6 +71,8 @@ class Flight:
         self.pending: PendingWrite | None = None
         self.is_behind = False
         self.is_in_doubt = self.has_lost_answer = False
+        self.wholes: tuple[tuple[Chunk, int], ...] = ()
+        self.landed: Sequence[tuple[int, Fault]] | None = None
         self.losses = self.cancellations = self.looks = 0
 
     def take(self, chunk: Chunk) -> None:
@@ -92,6 +99,28 @@ class Flight:
             self.has_lost_answer = is_doubtful
             self.losses += fault.kind is FaultKind.LOST
             self.cancellations += fault.is_cancelled
+
+    def halves(self) -> Iterator[Flight]:
+        """The same as two, each in doubt as this one is: it may yet be found committed as a whole."""
+        start = 0
+        for half in self.chunk.halves():
+            part = Flight(half, self.began)
+            part.is_in_doubt = self.is_in_doubt
+            if self.is_in_doubt:
+                wholes = [*self.wholes, (self.chunk, 0)]
+                part.wholes = tuple((whole, before + start) for whole, before in wholes)
+            start += len(half)
+            yield part
+
+    def abandon(self) -> None:
+        """Undo the attempt on its way, if there is one, and remember whether that came too late."""
+        pending, self.pending = self.pending, None
+        if pending is None:
+            return
+        pending.abandon()
+        self.is_in_doubt |= pending.may_have_landed
+        if pending.is_committed:
+            self.landed = pending.refused
 
     def keep_only(self, count: int) -> None:
         """Leave out all items but the first so many."""

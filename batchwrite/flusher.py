@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from batchwrite.attendant import Attendant
 from batchwrite.chunk import Chunk, ParkedItem
 from batchwrite.fault import Fault, FaultKind, FlushFailed
-from batchwrite.flight import Flight, map_failures, parked_item, undone
-from batchwrite.landing import Landing
+from batchwrite.flight import Flight, parked_item, undone
+from batchwrite.landing import Landing, unknown_report
 from batchwrite.listeners import FailureDetails, RetryDetails
 from batchwrite.result import Abort
 from batchwrite.tally import ChunkReport, Tally
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger("batchwrite")
 
 
-_MAKE_ROOM = "make room for it on the server (disk, memory or connections), and start the run again"
+# How often the books are asked again, after ever longer waits, before a chunk in doubt is given up.
+_MORE_LOOKS = 4
+
+_MAKE_ROOM = "make room for it (disk, memory or connections of the database)"
+_START_AGAIN = "start the run again"
+# Without a ledger a run that is started again with the same input writes it again, from the first item on.
+_GO_ON = "go on behind the items that are counted as written, failed or skipped"
+_GO_ON_WITH = "write the items again that a stream tells to be unattempted"
 _KEEP_A_LEDGER = "with a ledger, BatchWriter(…, ledger=Ledger()), it would have been looked up, and the run gone on"
 
 
@@ -246,11 +253,7 @@ class Flusher:
             self._abandon_all()
             raise
         self._flights.popleft()
-        self.tally.count(report)
-        self._has_landed = self._has_landed or (report.landed > 0 and not report.is_unknown)
-        self._report(report, time.monotonic() - flight.began)
-        self._parked += [parked_item(report.chunk, position) for position in sorted(report.parked)]
-        self._keep_letters(report)
+        self._count(flight, report)
         self._apply_policy()
         if report.reached < len(report.chunk):  # by the books, of another start of the same run with smaller chunks
             self.stop("fatal", "the run is being written by somebody else at the same time, under the same run_id")
@@ -259,9 +262,17 @@ class Flusher:
         if interrupt is not None:
             raise interrupt
 
+    def _count(self, flight: Flight, report: ChunkReport) -> None:
+        """Take in what became of a chunk."""
+        self.tally.count(report)
+        self._has_landed = self._has_landed or (report.landed > 0 and not report.is_unknown)
+        self._report(report, time.monotonic() - flight.began)
+        self._parked += [parked_item(report.chunk, position) for position in sorted(report.parked)]
+        self._keep_letters(report)
+
     def _undone_for_good(self, flight: Flight, error: FlushFailed) -> tuple[ChunkReport, BaseException | None]:
         """What becomes of a chunk that is not tried again, and the Ctrl-C that has ended it, if one has."""
-        report = self._landing.last_look(flight)
+        report = self._last_look(flight, is_interrupted=not isinstance(error.__cause__, Exception))
         if report is None and flight.is_given_up and self._others_land():
             self._has_landed = False  # should the next one do the same, it is the weather after all
             try:
@@ -273,19 +284,34 @@ class Flusher:
             self.stop("interrupted", "the run was interrupted")
         return report or self._stopped_by(error, flight), interrupt
 
+    def _last_look(self, flight: Flight, *, is_interrupted: bool) -> ChunkReport | None:
+        """What the books say of a chunk in doubt; asked for a while: a COMMIT may be delayed on its way."""
+        report = self._landing.last_look(flight)
+        if self._bookkeeper is None or not flight.is_in_doubt or is_interrupted:
+            return report
+        retry = self._settings.retry
+        for look in range(_MORE_LOOKS):
+            if report is not None:
+                break
+            self._settings.host.sleep(min(retry.first_wait * 2**look, retry.longest_wait))
+            report = self._landing.last_look(flight)
+        return report
+
     def _abandon_all(self) -> None:
-        """Undo all that is on its way; it stays unattempted."""
+        """Undo all that is on its way; it stays unattempted, but for what may have been committed."""
         self._abandon_attempts()
         while self._flights:
             flight = self._flights.popleft()
-            self.leave(flight.chunk, time.monotonic() - flight.began)
+            report = self._landing.left(flight)
+            if report is not None:
+                self._count(flight, report)
+            else:
+                self.leave(flight.chunk, time.monotonic() - flight.began)
 
     def _abandon_attempts(self) -> None:
         """Undo all attempts on their way: they may hold what the first chunk waits for."""
         for flight in self._flights:
-            if flight.pending is not None:
-                flight.pending.abandon()
-                flight.pending = None
+            flight.abandon()
 
     def _tell_retry(self, flight: Flight, fault: Fault, attempt: int, wait: float) -> None:
         listeners = self._settings.listeners
@@ -320,10 +346,7 @@ class Flusher:
             extra={"action": "isolate", "chunk": flight.chunk.number},
         )
         self._flights.popleft()
-        for half in reversed(flight.chunk.halves()):
-            part = Flight(half, flight.began)
-            part.is_in_doubt = flight.is_in_doubt
-            self._flights.appendleft(part)
+        self._flights.extendleft(reversed([*flight.halves()]))
 
     def _others_land(self) -> bool:
         """Whether other items than the first chunk's one do not cost the connection: then it is not the weather."""
@@ -366,7 +389,7 @@ class Flusher:
             reason = "interrupted"
         message = fault.message
         if fault.kind is FaultKind.CAPACITY:
-            message += f": {_MAKE_ROOM}"
+            message += f": {_MAKE_ROOM}, and {self._how_to_go_on(chunk)}"
         elif fault.kind is FaultKind.IN_DOUBT and self._bookkeeper is None and self._sink.is_transactional:
             message += f": {_KEEP_A_LEDGER}"
         self.stop(reason, message, fault.error_type, fault.sqlstate)
@@ -377,13 +400,14 @@ class Flusher:
         )
         if fault.kind is not FaultKind.IN_DOUBT and not flight.is_in_doubt:
             return ChunkReport(chunk=chunk, failures={}, reached=0)
-        # Map failures are certain; all others of the chunk went into the COMMIT that got no answer.
-        return ChunkReport(
-            chunk=chunk,
-            failures=map_failures(chunk),
-            reached=len(chunk),
-            is_unknown=True,
-        )
+        return unknown_report(chunk)
+
+    def _how_to_go_on(self, chunk: Chunk) -> str:
+        """What to do once nothing stands in the way of a chunk any more."""
+        if self._bookkeeper is not None:
+            return _START_AGAIN
+        has_holes = bool(self._parked or chunk.indexes)  # items before it that were put off
+        return _GO_ON_WITH if has_holes else _GO_ON
 
     def _apply_policy(self) -> None:
         tally, policy = self.tally, self._settings.policy

@@ -75,6 +75,11 @@ class _Refusals:
             self.most = min(self.most, bisect_left(self._positions, self._failed[-1] + 1))
 
 
+def unknown_report(chunk: Chunk) -> ChunkReport:
+    """Of a chunk in doubt: map failures are certain, all others went into the COMMIT that got no answer."""
+    return ChunkReport(chunk=chunk, failures=map_failures(chunk), reached=len(chunk), is_unknown=True)
+
+
 class Landing:
     """Brings the chunks of one run to their ends, each by itself, whatever others are on their way.
 
@@ -122,7 +127,7 @@ class Landing:
             FlushFailed: Nothing was written, or, for a fault `in_doubt`, it is not known.
         """
         if flight.is_in_doubt and self._bookkeeper is not None:
-            found = self._bookkeeper.find(flight.chunk)
+            found = self._bookkeeper.find_part(flight.chunk, flight.wholes)
             if found is not None:
                 return found
             flight.losses += flight.has_lost_answer  # a loss like any other
@@ -138,9 +143,17 @@ class Landing:
         if not flight.is_in_doubt or self._bookkeeper is None:
             return None
         try:
-            return self._bookkeeper.find(flight.chunk)
+            return self._bookkeeper.find_part(flight.chunk, flight.wholes)
         except FlushFailed:
             return None
+
+    def left(self, flight: Flight) -> ChunkReport | None:
+        """What became of a chunk that nobody goes on with, if anything of it is, or may be, committed."""
+        if flight.landed is not None:
+            return self._report(flight, flight.landed)
+        if not flight.is_in_doubt:
+            return None
+        return self.last_look(flight) or unknown_report(flight.chunk)
 
     def is_retriable(self, flight: Flight, fault: Fault) -> bool:
         """Whether a chunk may be flushed once more: in doubt, only where the books tell whether that is needed."""

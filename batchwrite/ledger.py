@@ -111,13 +111,21 @@ class Entry:
 
     def failures_of(self, items: Sequence[Any]) -> Iterable[ItemFailure]:
         """The failures among the items that this was recorded of, without what their texts may quote."""
-        return self._failures(items, lambda position: self.first_item + position).values()
+        return self.failures_told(lambda position: (self.first_item + position, items[position])).values()
 
     def _failures(self, items: Sequence[Any], index_of: Callable[[int], int]) -> dict[int, ItemFailure]:
+        return self.failures_told(lambda position: (index_of(position), items[position]))
+
+    def failures_told(self, item_of: Callable[[int], tuple[int, Any]]) -> dict[int, ItemFailure]:
+        """The failures by position, without what their texts may quote.
+
+        Args:
+            item_of: Gives the index and the item of a position.
+        """
         return {
             position: ItemFailure(
-                index=index_of(position),
-                item=items[position],
+                index=item_of(position)[0],
+                item=item_of(position)[1],
                 stage=Stage(stage),
                 **dict(zip(_KEPT[1:], rest, strict=True)),
             )
@@ -150,11 +158,11 @@ class LedgerStore(Protocol):
             FlushFailed: They cannot be read.
         """
 
-    def parked_done(self, run_id: str) -> int:
-        """How many of the items that a run has put off have been decided since, from the first.
+    def entries_of_parked(self, run_id: str) -> Sequence[Entry]:
+        """The entries for items that a run has put off and decided since, in order.
 
         Raises:
-            FlushFailed: That cannot be read.
+            FlushFailed: They cannot be read.
         """
 
     def find(self, run_id: str, first_item: int) -> Entry | None:
@@ -246,13 +254,30 @@ class Bookkeeper:
             raise FlushFailed(_other_items(self.run_id, chunk.first_index))
         return entry.report(chunk)
 
+    def find_part(self, chunk: Chunk, wholes: Iterable[tuple[Chunk, int]]) -> ChunkReport | None:
+        """What became of a chunk, if it has been committed, by itself or as a part of a larger one.
+
+        Args:
+            chunk: The chunk.
+            wholes: What it may have been committed as a part of, the largest first, and where it begins there.
+
+        Raises:
+            FlushFailed: As `find`.
+        """
+        for whole, start in wholes:
+            report = self.find(whole)
+            part = report.part(chunk, start) if report is not None else None
+            if part is not None:
+                return part
+        return self.find(chunk)
+
     def entries(self) -> Iterator[Entry]:
         """What earlier starts of the run have committed, in order; raises as `LedgerStore.entries`."""
         return self._store.entries(self.run_id)
 
-    def parked_done(self) -> int:
-        """As `LedgerStore.parked_done`."""
-        return self._store.parked_done(self.run_id)
+    def entries_of_parked(self) -> Sequence[Entry]:
+        """As `LedgerStore.entries_of_parked`."""
+        return self._store.entries_of_parked(self.run_id)
 
 
 def _other_items(run_id: str, first_item: int) -> Fault:

@@ -277,6 +277,14 @@ class DeadLetterFile(DeadLetters):
         """
         return set(self._last(run_id))
 
+    def landed_since(self, run_id: str) -> set[int]:
+        """Positions of the failed items of a run that a retry has written.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return {index for index, letter in self._last(run_id).items() if letter is None}
+
     def _last(self, run_id: str) -> dict[int, Letter | None]:
         """The last letter by position of the item; nothing for one that has landed."""
         last: dict[int, Letter | None] = {}

@@ -117,7 +117,7 @@ class FallbackDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowPathDetails:
-    """A table that cannot be written in the fastest way; told once a table and reason.
+    """A table that cannot be written in the fastest way; told once a table and reason by each writer.
 
     Attributes:
         table: The table; `None` where it is all tables of the database.

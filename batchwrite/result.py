@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """How a run ended."""
+    """How a run ended; of a run that was started again, all of it: an earlier start's failures count, too."""
 
     SUCCESS = "success"
     """Every item was written or skipped on purpose."""
@@ -178,8 +178,41 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierStarts:
+    """What earlier starts of a run have decided, as the ledger tells it; nothing where there were none.
+
+    Attributes:
+        written: Items that have landed: in their start, or by a retry of their dead letters since.
+        failed: Items that have failed, and have not landed since.
+        skipped: Items that were skipped.
+        failures: The first of those failures, those of items put off last, as many as the writer's `keep_failures`
+            allows; without `detail`. Their `item` is `None` where the input was asked to seek past it.
+        failure_counts: Number of those failures by reason, as in `BatchResult`.
+    """
+
+    written: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failures: tuple[ItemFailure, ...] = ()
+    failure_counts: Mapping[FailureReason, int] = field(default_factory=dict)
+
+    def to_dict(self, *, values: bool = False) -> dict[str, Any]:
+        """All of it as a dictionary; as `BatchResult.to_dict`."""
+        return {
+            "written": self.written,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "failure_counts": _counts(self.failure_counts),
+            "failures": [failure.to_dict(values=values) for failure in self.failures],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
     """The result of a run: `received == written + failed + skipped + unattempted + unknown`, always.
+
+    Of a run that was started again under its `run_id` the counts are those of this start, and `status` is that of the
+    whole run: `resumed == earlier.written + earlier.failed + earlier.skipped`.
 
     Attributes:
         received: Items taken from the input.
@@ -196,6 +229,7 @@ class BatchResult:
         abort: Why the run stopped early, if it did.
         run_id: What the run is called in the ledger, if there is one.
         resumed: Items that earlier starts of the run had decided; in no other count.
+        earlier: What has become of these.
     """
 
     received: int
@@ -212,23 +246,25 @@ class BatchResult:
     abort: Abort | None = None
     run_id: str | None = None
     resumed: int = 0
+    earlier: EarlierStarts = field(default_factory=EarlierStarts)
 
     @property
     def status(self) -> Status:
-        """How the run ended."""
+        """How the run ended, earlier starts under its `run_id` included."""
         if self.unknown:
             return Status.UNKNOWN
         if self.abort or self.unattempted:
             return Status.ABORTED
-        if not self.failed:
+        if not (self.failed or self.earlier.failed):
             return Status.SUCCESS
-        return Status.PARTIAL_SUCCESS if self.written else Status.FAILED
+        return Status.PARTIAL_SUCCESS if self.written or self.earlier.written else Status.FAILED
 
     def raise_for_failures(self) -> None:
         """Raise `BatchFailed` unless every item was written or skipped; what is counted as written stays committed.
 
         Raises:
-            BatchFailed: The status is not `success`. Its text names the counts and the first failure.
+            BatchFailed: The status is not `success`, be it for a failure of an earlier start of the run. Its text
+                names the counts and the first failure.
         """
         if self.status is Status.SUCCESS:
             return
@@ -237,12 +273,14 @@ class BatchResult:
             counts += f", {self.unattempted} not attempted"
         if self.unknown:
             counts += f", {self.unknown} unknown"
+        if self.resumed:
+            counts += f"; by earlier starts {self.earlier.written} written, {self.earlier.failed} failed"
         text = f"{self.status}: {counts}"
         if self.abort:
             text += f"; stopped: {self.abort.message}"
-        if self.failures:
-            first = self.failures[0]
-            text += f"; first failure: item {first.index}: {first.reason}"
+        failures = self.earlier.failures[:1] + self.failures[:1]
+        if failures:
+            text += f"; first failure: item {failures[0].index}: {failures[0].reason}"
         raise BatchFailed(text, result=self)
 
     def to_dict(self, *, values: bool = False) -> dict[str, Any]:
@@ -264,19 +302,25 @@ class BatchResult:
             "seconds": round(self.seconds, 6),
             "run_id": self.run_id,
             "resumed": self.resumed,
+            "earlier": self.earlier.to_dict(values=values),
             "abort": self.abort.to_dict() if self.abort else None,
-            "failure_counts": [
-                {
-                    "count": count,
-                    "stage": str(reason.stage),
-                    "error_type": reason.error_type,
-                    "sqlstate": reason.sqlstate,
-                    "table": reason.table,
-                    "column": reason.column,
-                    "constraint": reason.constraint,
-                    "message": reason.message,
-                }
-                for reason, count in self.failure_counts.items()
-            ],
+            "failure_counts": _counts(self.failure_counts),
             "failures": [failure.to_dict(values=values) for failure in self.failures],
         }
+
+
+def _counts(failure_counts: Mapping[FailureReason, int]) -> list[dict[str, Any]]:
+    """Numbers of failures by reason, JSON-ready."""
+    return [
+        {
+            "count": count,
+            "stage": str(reason.stage),
+            "error_type": reason.error_type,
+            "sqlstate": reason.sqlstate,
+            "table": reason.table,
+            "column": reason.column,
+            "constraint": reason.constraint,
+            "message": reason.message,
+        }
+        for reason, count in failure_counts.items()
+    ]

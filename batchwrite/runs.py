@@ -15,16 +15,17 @@ from batchwrite.errors import BatchWriteError, ItemRefused, SourceError
 from batchwrite.faults import FlushFailed
 from batchwrite.feeding import check_items, check_map
 from batchwrite.host import BLOCKING, Host
-from batchwrite.resume import behind
+from batchwrite.resume import Passed, Reading, behind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Sequence
 
     from batchwrite.bookkeeping import Books
     from batchwrite.feeding import MapFunction
-    from batchwrite.ledger import Bookkeeper
+    from batchwrite.ledger import Bookkeeper, Entry
     from batchwrite.letters import ReadLetter
     from batchwrite.meter import Meter
+    from batchwrite.result import EarlierStarts
     from batchwrite.settings import RunSettings
     from batchwrite.sink import Sink
 
@@ -77,8 +78,8 @@ class Runs:
         *,
         replay_map: bool,
         host: Host = BLOCKING,
-    ) -> tuple[Run, Iterator[Item]]:
-        """A run, and what is left to it of the input.
+    ) -> tuple[Run, Reading[Item]]:
+        """A run, and what is left to it of the input, to be closed at its end.
 
         Raises:
             ConfigurationError: There is no ledger for a `run_id`, or its tables are not there.
@@ -91,27 +92,35 @@ class Runs:
         try:
             bookkeeper = self._bookkeeper(run_id, host)
             if bookkeeper is None or run_id is None:
-                return self._new(host, bookkeeper), iter(items)
+                return self._new(host, bookkeeper), Reading.of(items)
             entries = retry.run(lambda: list(bookkeeper.entries()), sleep=host.sleep)
-            parked_done = retry.run(bookkeeper.parked_done, sleep=host.sleep)
+            of_parked = retry.run(bookkeeper.entries_of_parked, sleep=host.sleep)
+            has_failed = any(entry.failures for entry in (*entries, *of_parked))
+            landed_since = self._books.landed_since(run_id, host.sleep) if has_failed else set()
         except FlushFailed as error:
-            return self._stopped(host, error), iter(())
+            return self._stopped(host, error), Reading.of(items)
         replay = _replaying(Collector(self._sink), map_item) if replay_map else None
+        passed = Passed(self._settings.keep_failures, landed_since)
         try:
-            rest = behind(entries, items, replay, self._books.mender(run_id))
+            rest = behind(entries, items, replay, _both(passed.note, self._books.mender(run_id)))
         except BatchWriteError:
             raise
         except Exception as error:
             text = f"reading the input forward raised {type(error).__name__}; nothing was written"
             raise SourceError(text, result=self._new(host, bookkeeper).result()) from error
-        run = self._new(host, bookkeeper, rest.done)
-        for index, item in rest.parked[parked_done:]:
-            run.park(index, item, map_item)
-        return run, rest.items
+        try:
+            earlier = passed.total(entries, of_parked, rest.parked)
+            run = self._new(host, bookkeeper, rest.done, earlier)
+            for index, item in rest.parked[sum(entry.items for entry in of_parked) :]:
+                run.park(index, item, map_item)
+        except BaseException:
+            rest.reading.close_quietly()
+            raise
+        return run, rest.reading
 
     def of_letters(
         self, run_id: str, map_item: MapFunction[Any], host: Host = BLOCKING
-    ) -> tuple[Run, Iterator[ReadLetter], MapFunction[ReadLetter]]:
+    ) -> tuple[Run, Reading[ReadLetter], MapFunction[ReadLetter]]:
         """A run that writes the failed items of another again, its input, and how that is mapped.
 
         Raises:
@@ -134,13 +143,14 @@ class Runs:
             run = self._new(host, self._bookkeeper(None, host), of_letters=True)
         except FlushFailed as error:
             run = self._stopped(host, error)
-        return run, (read(letter) for letter in letters if read), map_letter
+        return run, Reading((read(letter) for letter in letters if read), is_own=True), map_letter
 
     def _new(
         self,
         host: Host,
         bookkeeper: Bookkeeper | None,
         resumed: int = 0,
+        earlier: EarlierStarts | None = None,
         *,
         of_letters: bool = False,
         keep_failures: int | None = None,
@@ -154,7 +164,7 @@ class Runs:
             settings = replace(settings, keep_failures=keep_failures)
         if of_letters and key is not None:
             settings = replace(settings, key=lambda letter: key(letter.item) if letter.problem is None else None)
-        run = Run(self._sink, settings, time.monotonic, bookkeeper, resumed, self._books.listener(run_id))
+        run = Run(self._sink, settings, time.monotonic, bookkeeper, resumed, earlier, self._books.listener(run_id))
         self._meter.watch(run)
         return run
 
@@ -174,3 +184,17 @@ def _replaying(collector: Collector, map_item: MapFunction[Item]) -> Callable[[I
             collector.record(item, map_item)
 
     return replay
+
+
+def _both(
+    first: Callable[[Entry, Sequence[Any]], object], second: Callable[[Entry, Sequence[Any]], object] | None
+) -> Callable[[Entry, Sequence[Any]], object]:
+    """What calls two functions that are told of entries passed, or the one that there is."""
+    if second is None:
+        return first
+
+    def call(entry: Entry, items: Sequence[Any]) -> None:
+        first(entry, items)
+        second(entry, items)
+
+    return call

@@ -53,7 +53,15 @@ class PendingWrite(Protocol):
         """
 
     def abandon(self) -> None:
-        """Undo all of it."""
+        """Undo all of it, or, where its commit has been asked for, wait no longer for the answer."""
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether it is known to be committed."""
+
+    @property
+    def may_have_landed(self) -> bool:
+        """Whether it is committed, or may be."""
 
     def blockers(self, others: Sequence[PendingWrite]) -> Sequence[PendingWrite]:
         """Those of some others that hold a lock that this one waits for."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batchwrite.chunk import Chunk, Skipped
 from batchwrite.listeners import ChunkDetails
-from batchwrite.result import Abort, BatchResult, FailureReason, ItemFailure, ItemOutcome, OutcomeStatus, Stage
+from batchwrite.result import (
+    Abort,
+    BatchResult,
+    EarlierStarts,
+    FailureReason,
+    ItemFailure,
+    ItemOutcome,
+    OutcomeStatus,
+    Stage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +54,19 @@ class ChunkReport:
     is_unknown: bool = False
     fell_back: bool = False
     parked: frozenset[int] = frozenset()
+
+    def part(self, chunk: Chunk, start: int) -> ChunkReport | None:
+        """What became of a part of the chunk that begins at a position; nothing where some of it is not decided."""
+        stop = start + len(chunk)
+        if self.reached < stop:
+            return None
+        return replace(
+            self,
+            chunk=chunk,
+            failures={place - start: each for place, each in self.failures.items() if start <= place < stop},
+            reached=len(chunk),
+            parked=frozenset(place - start for place in self.parked if start <= place < stop),
+        )
 
     @property
     def landed(self) -> int:
@@ -132,15 +154,26 @@ class Tally:
             self.chunks += bool(landed)
         self.fallbacks += report.fell_back
         for position in sorted(report.failures):
-            self._keep(report.failures[position])
+            self.keep(report.failures[position])
 
-    def _keep(self, failure: ItemFailure) -> None:
+    def keep(self, failure: ItemFailure) -> None:
+        """Count a failure's reason, and hold on to the failure where there is room."""
         if len(self._failures) < self._keep_failures:
             self._failures.append(failure)
         reason = failure.reason
         if reason not in self._reasons and len(self._reasons) >= _MOST_REASONS:
             reason = _OTHER_REASONS
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
+
+    def earlier(self) -> EarlierStarts:
+        """The counts so far, as those of earlier starts."""
+        return EarlierStarts(
+            written=self.written,
+            failed=self.failed,
+            skipped=self.skipped,
+            failures=tuple(self._failures),
+            failure_counts=dict(self._reasons),
+        )
 
     @property
     def decided(self) -> int:

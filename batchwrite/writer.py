@@ -124,7 +124,9 @@ class BatchWriter(WriterBase[Target]):
         """Write all items and say what became of them.
 
         Args:
-            items: The input; read once, item by item, no further ahead than a chunk beside those on their way.
+            items: The input; read once, item by item, no further ahead than a chunk beside those on their way. A
+                generator that its `iter()` makes for the run is closed when the run ends, however it ends; one that is
+                itself given as the input stays its maker's, as in a `for`.
             map: Called with each item and the collector to record its writes on; default `Collector.add`, for items
                 that are ORM instances, or a repository's entities.
             run_id: Names the run in the ledger, at most 200 characters. A run that is started again under its name,

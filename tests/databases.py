@@ -276,12 +276,17 @@ def mariadb_database(databases: MariaDatabases) -> Iterator[Engine]:
 
 
 def online_retail_file() -> Path:
+    # No server is wanting, only 3 MB that do not belong in a repository; CI sets the variable.
+    return file_beside_the_checkout("online_retail.csv.xz")
+
+
+def file_beside_the_checkout(name: str) -> Path:
+    """An input file that does not come along; its test is skipped where it is not there."""
     named = os.environ.get(DATA_VARIABLE)
     directory = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
-    path = directory / "online_retail.csv.xz"
+    path = directory / name
     if path.is_file():
         return path
     if named:
         pytest.fail(f"{path} is not there: {DATA_VARIABLE} names the directory to find it in")
-    # No server is wanting, only 3 MB that do not belong in a repository; CI sets the variable.
-    pytest.skip(f"the Online Retail file is not there: {DATA_VARIABLE} may name its directory")
+    pytest.skip(f"{name} is not there: {DATA_VARIABLE} may name its directory")

@@ -15,6 +15,7 @@ from batchwrite import (
     BatchWriteError,
     CoalescerClosed,
     ConfigurationError,
+    EarlierStarts,
     ItemFailure,
     ItemOutcome,
     ItemRefused,
@@ -74,6 +75,24 @@ FULL = result(written=3, failed=1, unattempted=2, failures=(FAILURE,), failure_c
 )
 def test_the_status_follows_from_the_counts(counts, status):
     assert result(**counts).status is status
+
+
+@pytest.mark.parametrize(
+    ("counts", "earlier", "status"),
+    [
+        ({}, {"written": 1}, Status.SUCCESS),
+        ({}, {"skipped": 1}, Status.SUCCESS),
+        ({}, {"written": 1, "failed": 1}, Status.PARTIAL_SUCCESS),
+        ({"written": 1}, {"failed": 1}, Status.PARTIAL_SUCCESS),
+        ({"failed": 1}, {"written": 1}, Status.PARTIAL_SUCCESS),
+        ({"failed": 1}, {"failed": 1}, Status.FAILED),
+        ({"skipped": 1}, {"failed": 1}, Status.FAILED),
+        ({"unattempted": 1}, {"written": 1, "failed": 1}, Status.ABORTED),
+        ({"unknown": 1}, {"written": 1, "failed": 1}, Status.UNKNOWN),
+    ],
+)
+def test_the_status_is_that_of_all_starts(counts, earlier, status):
+    assert result(**counts, resumed=2, earlier=EarlierStarts(**earlier)).status is status
 
 
 @pytest.mark.parametrize("value", [FULL, FAILURE, FAILURE.reason, ABORT], ids=lambda value: type(value).__name__)

@@ -22,6 +22,7 @@ from batchwrite.batch import Batch
 from batchwrite.database import keep_foreign_keys, made_of
 from batchwrite.errors import ConfigurationError, ItemRefused
 from batchwrite.feeding import add_item, reports_of
+from batchwrite.resume import ClosingIterator
 from batchwrite.sinks.choose import sink_for
 from batchwrite.sinks.lent import Lender, check_transaction, is_transaction
 from batchwrite.sinks.repository import Repository, RepositorySink
@@ -59,6 +60,34 @@ class AsyncMapFunction(Protocol[Item_contra]):
         """Record the item's writes on `out`; an exception makes the item a failure of stage `map`."""
 
 
+class _Items(ClosingIterator[Item]):
+    """The items of an event loop's input; when nobody reads it any more, it is closed.
+
+    No end of a `for`, and no last reference, closes an asynchronous generator in time: it would stay where it is, with
+    its tasks, its files and its locks, until the event loop comes to it.
+    """
+
+    def __init__(self, items: AsyncIterable[Item], guard: Guard) -> None:
+        self._given, self._guard = items, guard
+        self._items: AsyncIterator[Item] | None = None
+
+    def __next__(self) -> Item:
+        try:
+            if self._items is None:
+                self._items = aiter(self._given)
+            item: Item = self._guard.wait_for(anext(self._items))
+        except StopAsyncIteration:
+            raise StopIteration from None
+        return item
+
+    def close(self) -> None:
+        items = self._given if self._items is None and isinstance(self._given, AsyncIterator) else self._items
+        aclose = getattr(items, "aclose", None)
+        found = aclose() if callable(aclose) else None
+        if isawaitable(found):
+            self._guard.wait_for(found)
+
+
 class _Input(Generic[Item]):
     """An input of an event loop's, as an iterable."""
 
@@ -66,12 +95,7 @@ class _Input(Generic[Item]):
         self._items, self._guard = items, guard
 
     def __iter__(self) -> Iterator[Item]:
-        items = aiter(self._items)
-        while True:
-            try:
-                yield self._guard.wait_for(anext(items))
-            except StopAsyncIteration:
-                return
+        return _Items(self._items, self._guard)
 
 
 class _SeekableInput(_Input[Item]):
@@ -266,7 +290,9 @@ class AsyncBatchWriter(WriterBase[AsyncTarget]):
         """Write all items and say what became of them; as `BatchWriter.run`.
 
         Args:
-            items: The input, for `async for` or `for`; read once.
+            items: The input, for `async for` or `for`; read once. What is read by `async for` and has an `aclose`, as
+                asynchronous generators have, is closed when the run ends, however it ends; other inputs as by
+                `BatchWriter.run`.
             map: Called, and awaited where it is a coroutine function, with each item and the collector.
             run_id: As for `BatchWriter.run`.
             replay_map: As for `BatchWriter.run`.

@@ -16,14 +16,17 @@ from batchwrite.bookkeeping import check_run_id
 from batchwrite.cli.database import database_errors, open_database, reflect_table, sqlite_file
 from batchwrite.cli.errors import PARTIAL_SUCCESS, CommandError, WrongUsage, ending_with
 from batchwrite.cli.ledger import opened_ledger, schema_option
+from batchwrite.cli.load_ending import Ending, ending_of
+from batchwrite.cli.load_input import FollowedRecords
 from batchwrite.cli.rejects import described, reasons_path, rejects_at
 from batchwrite.cli.render import print_summary, progress, rate, write_stdout
 from batchwrite.cli.retry import dead_letters, load_job
-from batchwrite.cli.signals import interruption
+from batchwrite.cli.signals import interruption, undisturbed
 from batchwrite.errors import ConfigurationError, LedgerMismatch, SourceError
 from batchwrite.result import OutcomeStatus, Status
 from batchwrite.sources import DelimitedReader, InputUnreadable, JsonLinesReader, LineReader, RecordMapper, open_input
 from batchwrite.sources.files import COMPRESSION_SUFFIXES
+from batchwrite.sources.matching import listed
 from batchwrite.writer import BatchWriter
 
 if TYPE_CHECKING:
@@ -58,7 +61,8 @@ class LoadOptions:
     ignore: tuple[str, ...]
     delimiter: str | None
     encoding: str
-    null: str | None
+    null: tuple[str, ...]
+    from_line: int | None
     chunk_size: int
     max_failures: int | None
     on_failure: Literal["continue", "stop"]
@@ -133,7 +137,16 @@ class LoadOptions:
 @click.option(
     "--null",
     metavar="TEXT",
-    help="The text that means NULL, in every column.  [default: the empty text, except in columns of text]",
+    multiple=True,
+    help="The text that means NULL, in every column; may be repeated.  "
+    "[default: the empty text, except in columns of text]",
+)
+@click.option(
+    "--from-line",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Go on at line N of FILE, counted from 1, as a load that has ended early says it; the header is read from the "
+    "beginning, and the rejects are added to.  [default: the beginning]",
 )
 @click.option(
     "--chunk-size", type=click.IntRange(min=1), default=5_000, show_default=True, help="Most lines in one transaction."
@@ -189,15 +202,17 @@ def run_load(options: LoadOptions) -> int:
     mapping = options.field_by_column()
     if options.is_json and options.delimiter is not None:
         raise WrongUsage("--delimiter goes with --format csv")
+    if options.run_id is not None and options.from_line is not None:
+        raise WrongUsage("a recorded load knows where to go on: leave out --from-line, or --run-id")
     with _opened(options.file) as source, open_database(options.url) as engine:
         table = reflect_table(engine, options.table)
         how: dict[str, Any] = {
             "mapping": mapping,
             "ignore": list(options.ignore),
-            "null": options.null,
+            "null": options.null[0] if len(options.null) == 1 else list(options.null) or None,
             "json": options.is_json,
         }
-        book = _ledger(engine, options, load_job(options.table, how))
+        book, was_known = _ledger(engine, options, load_job(options.table, how))
         with ending_with(WrongUsage, ConfigurationError), ending_with(CommandError, InputUnreadable):
             writer = BatchWriter(
                 engine,
@@ -208,41 +223,57 @@ def run_load(options: LoadOptions) -> int:
                 dead_letters=dead_letters() if book else None,
             )
             mapper = RecordMapper(table, **how)
-            reader = _open_reader(source, options, mapper)
-        with _rejects(options, reader.preamble, engine) as rejects:
+            lines = LineReader(source, options.encoding)
+            reader = _open_reader(lines, options, mapper)
+            records = _followed(reader, source, options, mapper)
+        goes_on = was_known or options.from_line is not None
+        with _rejects(options, reader.preamble, engine, goes_on=goes_on) as rejects:
             follower = _Follower(rejects)
             with interruption() as interrupted:
                 with (
                     ending_with(CommandError, LedgerMismatch, SourceError),
                     ending_with(WrongUsage, ConfigurationError),
                 ):
-                    stream = writer.stream(interrupted.watch(reader), mapper, run_id=options.run_id)
+                    stream = writer.stream(interrupted.watch(records), mapper, run_id=options.run_id)
                 with _progress(table.fullname, source) as tick:
                     follower.follow(stream, tick)
-    return _give(follower.explained(stream.result), follower, options, table.fullname)
+                result = _result_of(stream)
+    if records.has_ended and lines.number < (options.from_line or 1) - 1:
+        raise WrongUsage(f"there is no line {options.from_line:,}: the input has {lines.number:,} lines")
+    with undisturbed():
+        return _give(follower.explained(result), follower, records, options, table.fullname)
+
+
+def _result_of(stream: ItemStream) -> BatchResult:
+    """The result of a stream that is not followed any more."""
+    try:
+        return stream.result
+    except KeyboardInterrupt:
+        return stream.result  # of what was on its way nothing is any more
 
 
 def _progress(table: str, source: InputFile) -> AbstractContextManager[Tick]:
     return progress(f"loading {table}", total=source.size, position=lambda: source.position)
 
 
-def _ledger(engine: Engine, options: LoadOptions, job: str) -> Ledger | None:
-    """The ledger, if the load is to be recorded.
+def _ledger(engine: Engine, options: LoadOptions, job: str) -> tuple[Ledger | None, bool]:
+    """The ledger, if the load is to be recorded, and whether it knows of the load already.
 
     Raises:
         CommandError: Its tables are not there.
         WrongUsage: The run has another job.
     """
     if options.run_id is None:
-        return None
+        return None, False
     with ending_with(WrongUsage, ConfigurationError):
         check_run_id(options.run_id)
     book = opened_ledger(engine, options.ledger_schema)
     with database_errors(engine):
+        was_known = book.job(engine, options.run_id) is not None
         known = book.remember(engine, options.run_id, job)
     if known != job:
         raise WrongUsage(f"the run {options.run_id!r} has loaded with other options: take another --run-id")
-    return book
+    return book, was_known
 
 
 @contextmanager
@@ -253,21 +284,55 @@ def _opened(file: str) -> Iterator[InputFile]:
         yield source
 
 
-def _open_reader(source: InputFile, options: LoadOptions, mapper: RecordMapper) -> DelimitedReader | JsonLinesReader:
-    lines = LineReader(source, options.encoding)
+def _open_reader(lines: LineReader, options: LoadOptions, mapper: RecordMapper) -> DelimitedReader | JsonLinesReader:
+    from_line = options.from_line or 1
     if options.is_json:
-        return JsonLinesReader(lines)
-    reader = DelimitedReader(lines, delimiter=options.separator)
+        return JsonLinesReader(lines, from_line=from_line)
+    reader = DelimitedReader(lines, delimiter=options.separator, from_line=from_line)
     mapper.check_fields(reader.header)
+    if absent := [field for field in options.ignore if field not in reader.header]:
+        raise WrongUsage(f"no field {listed(absent)} to be ignored in the header, which has {listed(reader.header)}")
     return reader
 
 
-def _rejects(options: LoadOptions, preamble: bytes, engine: Engine) -> AbstractContextManager[Rejects | None]:
+def _followed(
+    reader: DelimitedReader | JsonLinesReader, source: InputFile, options: LoadOptions, mapper: RecordMapper
+) -> FollowedRecords:
+    """The records, with a look ahead for fields that JSON lines should have: no header tells of them.
+
+    Where all of a file can be seen before anything is written, a field that no object has is wrong usage. Else it may
+    still come, and the end of the input tells. A pipe is not kept waiting, and what is left of an input that was loaded
+    in part before need not have all fields.
+
+    Raises:
+        WrongUsage: No object has a field that is mapped or ignored.
+    """
+    awaited = mapper.named_fields if options.is_json else ()
+    records = FollowedRecords(reader, most=5 * options.chunk_size, awaited=awaited)
+    if source.size is None or options.from_line is not None:
+        return records
+    records.look_ahead()
+    if records.missing and records.objects:
+        told = _told_missing(records)
+        if records.has_ended:
+            raise WrongUsage(f"no object of the input has the field {told}")
+        text = f"the first {records.objects:,} objects do not have the field {told}; it may come later"
+        click.echo(f"Warning: {text}", err=True)
+    return records
+
+
+def _told_missing(records: FollowedRecords) -> str:
+    return f"{listed(records.missing)}, which --map or --ignore names; the first object has {listed(records.fields)}"
+
+
+def _rejects(
+    options: LoadOptions, preamble: bytes, engine: Engine, *, goes_on: bool
+) -> AbstractContextManager[Rejects | None]:
     if options.rejects is None:
         return nullcontext()
     database = sqlite_file(engine)
     protected = [Path(options.file), *([database] if database else [])]
-    return rejects_at(options.rejects, preamble, unlike=protected)
+    return rejects_at(options.rejects, preamble, unlike=protected, goes_on=goes_on)
 
 
 class _Follower:
@@ -275,7 +340,6 @@ class _Follower:
 
     Attributes:
         error: What went wrong outside of the database, if anything did.
-        next_line: The first line that was not attempted; all that follow were not either.
         unknown_lines: The first and the last line of which it is not known whether they landed.
     """
 
@@ -283,9 +347,7 @@ class _Follower:
         self._rejects = rejects
         self._count = 0
         self._failed = 0
-        self._attempted_to_the_last = True
         self.error: str | None = None
-        self.next_line: int | None = None
         self.unknown_lines: tuple[int, int] | None = None
 
     def follow(self, stream: ItemStream, tick: Tick) -> None:
@@ -314,12 +376,8 @@ class _Follower:
             self._failed += 1
             self._reject(outcome.failure)
         elif outcome.status is OutcomeStatus.UNKNOWN:
-            self.unknown_lines = (self.unknown_lines[0] if self.unknown_lines else record.line, record.line)
-        if outcome.status is not OutcomeStatus.UNATTEMPTED:
-            self.next_line = record.line + record.lines
-        elif self._attempted_to_the_last:
-            self._attempted_to_the_last = False
-            self.next_line = record.line
+            first = self.unknown_lines[0] if self.unknown_lines else record.line
+            self.unknown_lines = (first, record.line + record.lines - 1)
 
     def _reject(self, failure: ItemFailure) -> None:
         if self._rejects is None or self.error:
@@ -330,46 +388,68 @@ class _Follower:
             self.error = f"cannot write the rejects, from line {failure.item.line} on: {error.strerror}"
 
 
-def _give(result: BatchResult, follower: _Follower, options: LoadOptions, table: str) -> int:
+def _give(result: BatchResult, follower: _Follower, records: FollowedRecords, options: LoadOptions, table: str) -> int:
     """Print the result; the exit status.
 
     Raises:
         CommandError: After that, if something ended the run that a person may be able to mend.
     """
-    rejects = options.rejects if result.failed else None
-    stopped = result.abort is not None
+    rejects = options.rejects if options.rejects and (result.failed or options.rejects.is_file()) else None
+    ending = ending_of(result, records, options, follower.unknown_lines)
+    missing = list(records.missing) if records.has_ended and records.objects else []
     if options.as_json:
         document = result.to_dict() | {
             "file": options.file,
             "table": table,
             "rate": round(rate(result), 1),
             "failures": [described(failure) for failure in result.failures],
-            "next_line": follower.next_line if stopped else None,
+            "earlier": result.earlier.to_dict() | {"failures": list(map(described, result.earlier.failures))},
+            "next_line": ending.next_line,
+            "advice": ending.advice,
+            "missing_fields": missing,
             "unknown_lines": follower.unknown_lines,
             "rejects": str(rejects) if rejects else None,
             "reasons": str(reasons_path(rejects)) if rejects else None,
         }
         write_stdout(json.dumps(document) + "\n")
     else:
-        _print(result, follower, table, rejects)
+        _print(result, follower, ending, table, rejects)
+        if missing:
+            write_stdout(f"no object had the field {listed(missing)}, which --map or --ignore names\n")
     if follower.error is not None:
         raise CommandError(follower.error)
     if result.abort is not None and result.abort.reason not in _ENDINGS_AS_ASKED:
-        raise CommandError(result.abort.message)
+        raise CommandError(f"{result.abort.message}; {ending.advice}")
+    mapped = [field for field in missing if field in options.field_by_column().values()]
+    if mapped and options.from_line is None:
+        raise CommandError(
+            f"no object of the input has the field {listed(mapped)}, which --map names: "
+            "what is counted as written is committed without it"
+        )
     return _EXIT_STATUS.get(result.status, CommandError.exit_code)
 
 
-def _print(result: BatchResult, follower: _Follower, table: str, rejects: Path | None) -> None:
+def _became(result: BatchResult) -> str:
+    """What has become of the lines of earlier starts, where not all were written."""
+    earlier = result.earlier
+    counts = {"written": earlier.written, "failed": earlier.failed, "skipped": earlier.skipped}
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    return "" if earlier.written == result.resumed else f", of which {told}"
+
+
+def _print(result: BatchResult, follower: _Follower, ending: Ending, table: str, rejects: Path | None) -> None:
     console = Console()
     with console.capture() as captured:
         print_summary(result, console, target=table, place=lambda failure: f"line {failure.item.line:,}")
         notes = []
         if result.resumed:
-            notes.append(f"went on behind the {result.resumed:,} lines of earlier starts of the run")
-        if result.abort and follower.next_line:
-            notes.append(f"not attempted: line {follower.next_line:,} and all that follow")
+            notes.append(f"went on behind the {result.resumed:,} lines of earlier starts of the run{_became(result)}")
+        if ending.next_line:
+            notes.append(f"not attempted: line {ending.next_line:,} and all that follow")
         if follower.unknown_lines:
             notes.append("may have landed or not: lines {:,} to {:,}".format(*follower.unknown_lines))
+        if ending.advice:
+            notes.append(ending.advice)
         if rejects:
             notes.append(f"rejects: {rejects}, the reasons: {reasons_path(rejects)}")
         for note in notes:

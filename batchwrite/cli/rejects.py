@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from batchwrite.cli.errors import WrongUsage
 
@@ -28,13 +28,13 @@ class Rejects:
     """Two open files.
 
     Attributes:
-        count: Number of failures written.
+        count: Number of failures written, here or before.
     """
 
-    def __init__(self, lines: BinaryIO, reasons: BinaryIO) -> None:
+    def __init__(self, lines: BinaryIO, reasons: BinaryIO, count: int = 0) -> None:
         self._lines = lines
         self._reasons = reasons
-        self.count = 0
+        self.count = count
 
     def write(self, failure: ItemFailure) -> None:
         """Write a failure whose item is a record; at once, since the lines around it are committed already.
@@ -63,13 +63,15 @@ def reasons_path(path: Path) -> Path:
 
 
 @contextmanager
-def rejects_at(path: Path, preamble: bytes, *, unlike: Iterable[Path]) -> Iterator[Rejects]:
+def rejects_at(path: Path, preamble: bytes, *, unlike: Iterable[Path], goes_on: bool = False) -> Iterator[Rejects]:
     """Open the files, and remove them at the end if nothing was rejected.
 
     Args:
         path: Where failed lines go.
         preamble: What the file begins with.
         unlike: Files that must not be overwritten.
+        goes_on: Whether a part of the input has been loaded before: then what that part has rejected stays, where the
+            files are of such lines.
 
     Raises:
         WrongUsage: A file cannot be made, or is one of those.
@@ -81,19 +83,30 @@ def rejects_at(path: Path, preamble: bytes, *, unlike: Iterable[Path]) -> Iterat
         if any(_is_same(candidate, protected) for candidate in paths):
             raise WrongUsage(f"--rejects would overwrite {protected}")
     with ExitStack() as files:
-        lines, reasons = (files.enter_context(_created(candidate)) for candidate in paths)
-        rejects = Rejects(lines, reasons)
-        lines.write(preamble)
+        before = _held(path, preamble) if goes_on else 0
+        lines, reasons = (files.enter_context(_opened(candidate, "ab" if before else "wb")) for candidate in paths)
+        if not before:
+            lines.write(preamble)
+        rejects = Rejects(lines, reasons, before)
         yield rejects
     for name in paths:
         if not rejects.count and name.is_file():
             name.unlink()
 
 
-@contextmanager
-def _created(path: Path) -> Iterator[BinaryIO]:
+def _held(path: Path, preamble: bytes) -> int:
+    """The number of rejects in the files of an earlier part, if they are there."""
     try:
-        file = path.open("wb")
+        with path.open("rb") as lines, reasons_path(path).open("rb") as reasons:
+            return sum(1 for _ in reasons) if lines.read(len(preamble)) == preamble else 0
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _opened(path: Path, mode: Literal["ab", "wb"]) -> Iterator[BinaryIO]:
+    try:
+        file = path.open(mode)
     except OSError as error:
         raise WrongUsage(f"cannot write {path}: {error.strerror}") from error
     try:

@@ -17,7 +17,7 @@ from batchwrite.result import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from batchwrite.result import BatchResult, FailureReason, ItemFailure
+    from batchwrite.result import BatchResult, EarlierStarts, FailureReason, ItemFailure
 
 _SHOWN_REASONS = 20
 _SECONDS_BETWEEN_UPDATES = 0.1
@@ -104,10 +104,11 @@ def print_summary(
         line(f"  {label:<14}{count:>12,}")
     if result.abort is not None:
         line(f"stopped early: {result.abort.message}")
-    if result.failure_counts:
-        line("failed because:")
-        for text in _reason_lines(result, place or _index):
-            line(f"  {text}")
+    for heading, told in (("failed because:", result), ("failed in earlier starts because:", result.earlier)):
+        if told.failure_counts:
+            line(heading)
+            for text in _reason_lines(told, place or _index):
+                line(f"  {text}")
 
 
 def rate(result: BatchResult) -> float:
@@ -139,7 +140,7 @@ def _counts(result: BatchResult) -> Iterator[tuple[str, int]]:
         yield "unknown", result.unknown
 
 
-def _reason_lines(result: BatchResult, place: Callable[[ItemFailure], str]) -> Iterator[str]:
+def _reason_lines(result: BatchResult | EarlierStarts, place: Callable[[ItemFailure], str]) -> Iterator[str]:
     """The reasons, the commonest first, each with the place of a failure of its kind, as far as one was kept."""
     examples: dict[FailureReason, ItemFailure] = {}
     for failure in result.failures:

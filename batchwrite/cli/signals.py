@@ -54,6 +54,19 @@ class Interruption:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hear of no Ctrl-C while the block lasts, which must be short: what it says must not be cut off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
 def interruption() -> Iterator[Interruption]:
     """Handle SIGINT and SIGTERM alike while the block lasts; outside of the main thread, neither."""
     state = Interruption()

@@ -9,6 +9,7 @@ from batchwrite.listeners import SlowPathDetails
 from batchwrite.sinks.dialects import DialectRules
 from batchwrite.sinks.lent import Lender, LentRules
 from batchwrite.sinks.repository import RepositorySink
+from batchwrite.sinks.said import said_of
 from batchwrite.sinks.sql import SqlSink
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def sink_for(
         owns_engine: Whether the sink's `close` disposes of the engine.
         options: The writer's.
         lender: Whose transaction is written in, where it is somebody else's.
+
+    Raises:
+        ConfigurationError: The engine's URL asks for connections that values are not safe on.
     """
     rules: DialectRules = DialectRules() if lender is None else LentRules()
     if engine.dialect.name == "sqlite":
@@ -38,8 +42,11 @@ def sink_for(
 
         rules = SqliteRules() if lender is None else LentSqliteRules()
     elif engine.dialect.name in {"mysql", "mariadb"}:
-        from batchwrite.sinks.mysql import LentMysqlRules, MysqlRules  # noqa: PLC0415
+        from batchwrite.sinks.mysql import LentMysqlRules, MysqlRules, require_safe_charset  # noqa: PLC0415
 
+        require_safe_charset(
+            engine.url.query.get("charset")
+        )  # what else is set for connections is seen when there is one
         rules = MysqlRules() if lender is None else LentMysqlRules()
     elif engine.dialect.name == "postgresql":
         return _postgresql_sink(engine, owns_engine=owns_engine, options=options, lender=lender)
@@ -58,11 +65,12 @@ def _postgresql_sink(
         if sink.has_pipelines():
             return sink.PostgresqlSink(engine, owns_engine=owns_engine, options=options, lender=lender)
         reason = "its libpq is older than 14"
-    _log.warning(
-        "rows are written by INSERT: COPY and pipelines need psycopg with libpq 14 or later, and %s",
-        reason,
-        extra={"action": "slow_path"},
-    )
+    if said_of(engine, owns_engine=owns_engine).is_new("slow_path", reason):
+        _log.warning(
+            "rows are written by INSERT: COPY and pipelines need psycopg with libpq 14 or later, and %s",
+            reason,
+            extra={"action": "slow_path"},
+        )
     if options is not None:
         options.listeners.tell("on_slow_path", SlowPathDetails(table=None, reason=reason))
     rules = PostgresqlRules() if lender is None else LentPostgresqlRules()

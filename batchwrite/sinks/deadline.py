@@ -109,6 +109,7 @@ class Deadline:
         self._is_over = False
         self._lock = threading.Lock()  # between those who wait and the one that strikes
         self._called_off = threading.Event()
+        self._may_cancel = True
         self._is_set = seconds is not None
         if seconds is not None:
             _watch.add(self, seconds)
@@ -128,6 +129,13 @@ class Deadline:
                 self.has_struck = True
                 _shut_down(self._socket)
 
+    def spare_commit(self) -> None:
+        """COMMIT is on its way: from now on only the connection is shut down.
+
+        Cancelled, a COMMIT that waits for a synchronous standby succeeds all the same, and a failover undoes it.
+        """
+        self._may_cancel = False
+
     def strike(self) -> None:
         """The time has passed: shut down the connection that is watched; for the one who watches the time."""
         with self._lock:
@@ -141,7 +149,8 @@ class Deadline:
             self._seconds,
             extra={"action": "timeout"},
         )
-        if hasattr(connection, "cancel_safe"):  # a statement that waits for a lock notices nothing by itself
+        if self._may_cancel and hasattr(connection, "cancel_safe"):
+            # A statement that waits for a lock would notice nothing by itself.
             with suppress(Exception):
                 _cancel(connection)
             self._called_off.wait(_SECONDS_TO_ANSWER)  # an answer, even now, leaves less in doubt than none

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from batchwrite.errors import ConfigurationError
+from batchwrite.errors import BatchWriteError, ConfigurationError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
     from batchwrite.plan import Block
     from batchwrite.write import Write
+
+
+class NotReplicated(BatchWriteError):
+    """COMMIT was answered, but with a warning: what it committed may be lost should another server take over."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "COMMIT was answered with a warning (the wait for a synchronous standby was cancelled, say): "
+            "what was written may be lost at a failover"
+        )
 
 
 class DialectRules:
@@ -121,8 +131,15 @@ class DialectRules:
         """Raise unless a COMMIT now would commit."""
 
     def commit(self, connection: Connection) -> None:
-        """Commit the transaction."""
+        """Commit the transaction.
+
+        Raises:
+            NotReplicated: It is committed, and may be lost.
+        """
         connection.commit()
+
+    def note_doubt(self) -> None:
+        """A COMMIT got no answer, or none to be relied on: what is read next is to be what stays."""
 
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction, also where a COMMIT has just failed."""

@@ -79,7 +79,7 @@ _NO_FUNCTIONS = _words(
 )
 
 _LITERAL = re.compile(r"'[^']*'")
-_BEFORE_A_BRACKET = re.compile(r'([\w$."`]+)\s*\(')
+_BEFORE_A_BRACKET = re.compile(r'(?<![\w$."`])([\w$."`]++)\s*+\(')  # each word once, from its beginning
 
 
 def is_expression(value: Any) -> bool:

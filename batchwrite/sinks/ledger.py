@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    literal,
     select,
 )
 from sqlalchemy.dialects.mysql import DATETIME, MEDIUMTEXT, VARCHAR
@@ -27,6 +28,7 @@ from sqlalchemy.exc import IntegrityError
 from batchwrite.errors import ConfigurationError
 from batchwrite.ledger import BookRows, Entry
 from batchwrite.letters import Letter
+from batchwrite.sinks.qualified import equals, is_above, is_below, is_one_of, most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +68,8 @@ class Ledger:
     behind its last committed chunk. It takes one row a chunk, which is written and committed with the chunk.
 
     Args:
-        schema: The schema of its tables; default the one that the database takes where none is named.
+        schema: The schema of its tables; default the one that the database takes where none is named. An engine's
+            `schema_translate_map` translates it, as it does for any table.
         prefix: What the names of its tables begin with.
 
     Raises:
@@ -146,7 +149,7 @@ class Ledger:
     def job(self, engine: Engine, run_id: str) -> str | None:
         """What has been remembered of a run (see `remember`), if anything has."""
         with engine.connect() as connection:
-            job: str | None = connection.scalar(select(self.runs.c.job).where(self.runs.c.run_id == run_id))
+            job: str | None = connection.scalar(select(self.runs.c.job).where(equals(self.runs.c.run_id, run_id)))
             return job
 
     def remember(self, engine: Engine, run_id: str, job: str) -> str:
@@ -188,20 +191,25 @@ class Ledger:
         """As `forget_keys`, in the transaction of a connection."""
         keys = self.keys
         now = connection.scalar(select(func.current_timestamp()))
-        old = delete(keys).where(keys.c.scope == scope, keys.c.landed_at < _as_time(now) - older_than)
+        old = delete(keys).where(equals(keys.c.scope, scope), is_below(keys.c.landed_at, _as_time(now) - older_than))
         return connection.execute(old).rowcount
 
     def require(self, engine: Engine | Connection) -> None:
-        """Make sure that the tables are there.
+        """Make sure that the tables are there: in the schemas to which the engine or connection translates theirs.
 
         Raises:
             ConfigurationError: They are not.
         """
-        inspector = inspect(engine)
+        if isinstance(engine, Engine):
+            with engine.connect() as connection:
+                self.require(connection)
+            return
         for table in self.metadata.sorted_tables:
-            if not inspector.has_table(table.name, schema=table.schema):
+            schema = engine.schema_for_object(table)
+            if not _is_there(engine, table.name, schema):
+                name = f"{schema}.{table.name}" if schema else table.name
                 raise ConfigurationError(
-                    f"the ledger's table {table.fullname} does not exist:"
+                    f"the ledger's table {name} does not exist:"
                     " make it with Ledger.create, or `batchwrite ledger create`"
                 )
 
@@ -222,7 +230,7 @@ class SqlLedger:
         """As `LedgerStore.entries`."""
         table, last = self._chunks, -1
         while True:
-            behind = (table.c.run_id == run_id) & (table.c.first_item > last)
+            behind = equals(table.c.run_id, run_id) & is_above(table.c.first_item, last)
             rows = self._read(select(table).where(behind).order_by(table.c.first_item).limit(_PAGE))
             for row in rows:
                 yield Entry.from_row(row)
@@ -230,17 +238,16 @@ class SqlLedger:
                 return
             last = rows[-1]["first_item"]
 
-    def parked_done(self, run_id: str) -> int:
-        """As `LedgerStore.parked_done`."""
+    def entries_of_parked(self, run_id: str) -> list[Entry]:
+        """As `LedgerStore.entries_of_parked`."""
         table = self._chunks
-        total = func.coalesce(func.sum(table.c["items"]), 0).label("total")
-        rows = self._read(select(total).where(table.c.run_id == run_id, table.c.first_item < 0))
-        return int(rows[0]["total"])
+        query = select(table).where(equals(table.c.run_id, run_id), is_below(table.c.first_item, 0))
+        return [Entry.from_row(row) for row in self._read(query.order_by(table.c.first_item.desc()))]
 
     def find(self, run_id: str, first_item: int) -> Entry | None:
         """As `LedgerStore.find`."""
         table = self._chunks
-        rows = self._read(select(table).where(table.c.run_id == run_id, table.c.first_item == first_item))
+        rows = self._read(select(table).where(equals(table.c.run_id, run_id), equals(table.c.first_item, first_item)))
         return Entry.from_row(rows[0]) if rows else None
 
     def rows_of(self, entry: Entry) -> BookRows:
@@ -259,17 +266,28 @@ class SqlLedger:
         """
         table, last = self._letters, -1
         own = table.alias("own")
-        attempts = select(func.max(own.c.attempt)).where(
-            own.c.run_id == table.c.run_id, own.c.item_index == table.c.item_index
+        attempts = select(most(own.c.attempt)).where(
+            equals(own.c.run_id, table.c.run_id), equals(own.c.item_index, table.c.item_index)
         )
         while True:
-            wanted = (table.c.run_id == run_id) & (table.c.item_index > last) & table.c.landed_at.is_(None)
-            query = select(table).where(wanted, table.c.attempt == attempts.scalar_subquery())
+            wanted = equals(table.c.run_id, run_id) & is_above(table.c.item_index, last)
+            is_last = equals(table.c.attempt, attempts.scalar_subquery())
+            query = select(table).where(wanted, table.c.landed_at.is_(None), is_last)
             rows = self._read(query.order_by(table.c.item_index).limit(_PAGE))
             yield from map(Letter.from_row, rows)
             if len(rows) < _PAGE:
                 return
             last = rows[-1]["item_index"]
+
+    def landed_since(self, run_id: str) -> set[int]:
+        """Positions of the failed items of a run that a retry has written.
+
+        Raises:
+            FlushFailed: They cannot be read.
+        """
+        table = self._letters
+        query = select(table.c.item_index).where(table.c.run_id == run_id, table.c.landed_at.is_not(None))
+        return {row["item_index"] for row in self._read(query)}
 
     def rows_of_keys(self, scope: str, keys: Sequence[str], run_id: str) -> BookRows:
         """As `LedgerStore.rows_of_keys`."""
@@ -280,10 +298,20 @@ class SqlLedger:
         table = self._keys
         found: set[str] = set()
         for start in range(0, len(keys), _PAGE):
-            wanted = table.c.item_key.in_(keys[start : start + _PAGE])
-            rows = self._read(select(table.c.item_key).where(table.c.scope == scope, wanted))
+            wanted = is_one_of(table.c.item_key, keys[start : start + _PAGE])
+            rows = self._read(select(table.c.item_key).where(equals(table.c.scope, scope), wanted))
             found.update(row["item_key"] for row in rows)
         return found
+
+
+def _is_there(connection: Connection, name: str, schema: str | None) -> bool:
+    if connection.dialect.name != "postgresql":
+        return inspect(connection).has_table(name, schema=schema)
+    # SQLAlchemy's question has names without their schema in it, which may mean somebody else's functions.
+    quote = connection.dialect.identifier_preparer.quote
+    quoted = f"{quote(schema)}.{quote(name)}" if schema else quote(name)
+    query = select(func.pg_catalog.to_regclass(literal(quoted.replace("%%", "%"))).is_not(None))
+    return bool(connection.scalar(query))
 
 
 def _as_time(now: Any) -> datetime:

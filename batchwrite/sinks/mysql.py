@@ -22,6 +22,7 @@ from sqlalchemy.dialects import mysql
 from batchwrite.errors import BatchWriteError, ConfigurationError, ItemRefused
 from batchwrite.sinks.dialects import DialectRules
 from batchwrite.sinks.lent import LentRules
+from batchwrite.sinks.said import said_of
 from batchwrite.write import Kind
 
 if TYPE_CHECKING:
@@ -41,6 +42,21 @@ _log = logging.getLogger("batchwrite")
 _MARK = "batchwrite_chunk"
 
 _STRICT = {"STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"}
+
+# Connection charsets in which what was escaped as a text is still escaped as bytes: all that PyMySQL knows and Python
+# has a codec for, of which ASCII is a part, and whose other characters hold no byte of ASCII. In sjis and ujis Python
+# writes U+00A5 (the yen sign) as the byte of a backslash; in big5, cp932, gb18030, gbk and sjis the server takes a
+# backslash for the second byte of a character: bytes that end in the first, and a quote behind them, end the literal.
+# tests/faults/test_mariadb_charsets.py works the list out from the codecs.
+SAFE_CHARSETS = frozenset(
+    {
+        *("ascii", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "euckr", "gb2312", "greek"),
+        *("hebrew", "koi8r", "koi8u", "latin1", "latin2", "latin5", "latin7", "macroman", "tis620"),
+        *("utf8", "utf8mb3", "utf8mb4"),
+    }
+)
+
+_SESSION = "SELECT @@SESSION.sql_mode, @@SESSION.character_set_client"
 
 _ENGINE = text("""
 SELECT t.engine, e.transactions FROM information_schema.tables t
@@ -161,12 +177,16 @@ class MysqlRules(DialectRules):
         """Begin, in strict mode only, and see to it that the driver sends no value as something else.
 
         Raises:
-            ConfigurationError: The engine commits every statement by itself, or the mode is not strict: the database
-                would cut what does not fit, and store it.
+            ConfigurationError: The engine commits every statement by itself; the mode is not strict: the database
+                would cut what does not fit, and store it; or the connection's charset is one in which a value may
+                become a part of the statement.
         """
         super().begin(connection)
         raw: Any = connection.connection.driver_connection
-        mode = frozenset(str(connection.exec_driver_sql("SELECT @@SESSION.sql_mode").scalar()).split(","))
+        session = connection.exec_driver_sql(_SESSION).one()
+        for charset in (session[1], _charset_of(raw)):  # SET NAMES changes the server's alone
+            require_safe_charset(charset)
+        mode = frozenset(str(session[0]).split(","))
         if _STRICT.isdisjoint(mode):
             raise ConfigurationError(
                 "the database is not in strict mode, in which it refuses values instead of changing them: "
@@ -287,6 +307,8 @@ class MysqlRules(DialectRules):
         if digits is None or not any(_microseconds(value) % 10 ** (6 - digits) for value in values):
             return
         self._rounded.add((block.table.name, column.key))
+        if not said_of(connection.engine).is_new("rounded", block.table.name, column.name):
+            return
         _log.warning(
             "column %s of table %s keeps %d digits behind the seconds, and is given more: the database drops the rest",
             column.name,
@@ -364,6 +386,25 @@ class MysqlRules(DialectRules):
         if name is None and isinstance(constraint, sqlalchemy.UniqueConstraint):
             return next((column.name for column in constraint.columns), None)
         return name
+
+
+def require_safe_charset(charset: object) -> None:
+    """Make sure that values stay values in a connection's charset; nothing for one that is not known yet.
+
+    Raises:
+        ConfigurationError: They do not.
+    """
+    if charset is not None and str(charset).lower() not in SAFE_CHARSETS:
+        raise ConfigurationError(
+            f"the connection's charset is {charset}, in which values that were escaped may still end the text that they"
+            " are in: use utf8mb4, e.g. by ?charset=utf8mb4 in the database's URL"
+        )
+
+
+def _charset_of(raw: Any) -> object:
+    """The charset that a driver writes in, if it tells."""
+    named = getattr(raw, "character_set_name", None)  # mysqlclient's
+    return named() if callable(named) else getattr(raw, "charset", None)
 
 
 class LentMysqlRules(LentRules, MysqlRules):

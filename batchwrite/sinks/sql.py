@@ -17,7 +17,10 @@ from batchwrite.faults import Fault, FaultKind, FlushFailed, classify, secrets_i
 from batchwrite.plan import Step
 from batchwrite.planner import make_plan
 from batchwrite.sinks.deadline import Deadline, watch_new_connection, watching_new_connections
+from batchwrite.sinks.dialects import NotReplicated
 from batchwrite.sinks.options import SinkOptions
+from batchwrite.sinks.qualified import equals
+from batchwrite.sinks.said import said_of
 from batchwrite.sinks.statements import Statements
 from batchwrite.sinks.tables import SqlCatalog
 from batchwrite.suspects import find_suspects, split_at
@@ -154,7 +157,7 @@ class SqlSink(SqlCatalog):
             event.listen(engine, "connect", watch_new_connection, insert=True)
         self._deadlines: dict[Connection, Deadline] = {}
         self._secrets = secrets_in(engine.url)
-        self._statements = Statements(self._rules, self._options.listeners)
+        self._statements = Statements(self._rules, self._options.listeners, said_of(engine, owns_engine=owns_engine))
         self.is_failing = False  # whether the last chunk held a bad item
         self._has_lost = False  # whether a connection was lost, so that others of the pool may be dead, too
         self._surprises = 0.0  # share of the last fallback's items that were refused and not suspected
@@ -368,8 +371,13 @@ class SqlSink(SqlCatalog):
 
     def _commit(self, connection: Connection) -> None:
         """COMMIT. An error that the server reports is a rollback; no answer at all is a doubt."""
+        self._deadlines[connection].spare_commit()
         try:
             self._rules.commit(connection)
+        except NotReplicated as error:
+            self._rules.note_doubt()
+            fault = replace(self._classified(error, connection), at_commit=True)
+            raise FlushFailed(replace(fault, kind=FaultKind.IN_DOUBT)) from error
         except BaseException as error:
             fault = replace(self._classified(error, connection), at_commit=True)
             is_answered = fault.kind is not FaultKind.LOST or self._rules.is_lent
@@ -377,6 +385,7 @@ class SqlSink(SqlCatalog):
                 self._undo(connection)
                 raise FlushFailed(fault) from error
             connection.invalidate()
+            self._rules.note_doubt()
             doubt = "COMMIT got no answer: the chunk may have been written or not"
             raise FlushFailed(replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)) from error
 
@@ -399,7 +408,10 @@ class SqlSink(SqlCatalog):
                 except IntegrityError as error:
                     raise AlreadyBooked from error
             if rows and not is_kept:
-                same = [table.c[name] == sqlalchemy.bindparam(f"of_{name}") for name in rows[0]]
+                same = [
+                    equals(table.c[name], sqlalchemy.bindparam(f"of_{name}", type_=table.c[name].type))
+                    for name in rows[0]
+                ]
                 values = [{f"of_{name}": value for name, value in row.items()} for row in rows]
                 connection.execute(sqlalchemy.delete(table).where(*same), values)
 
@@ -450,7 +462,7 @@ class SqlSink(SqlCatalog):
             cause = error.__cause__
             if error.fault.kind is not FaultKind.IN_DOUBT or not isinstance(cause, Exception):
                 raise
-            text = "the connection to the database was lost"
+            text = str(cause) if isinstance(cause, NotReplicated) else "the connection to the database was lost"
             raise FlushFailed(replace(error.fault, kind=FaultKind.LOST, message=text)) from cause
 
     # ---- bulk

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from batchwrite.listeners import Listeners
     from batchwrite.plan import Block, Probe, Step
     from batchwrite.sinks.dialects import DialectRules
+    from batchwrite.sinks.said import Said
     from batchwrite.table import TableInfo
 
 _log = logging.getLogger("batchwrite")
@@ -82,11 +83,13 @@ class Statements:
     Args:
         rules: What the database does otherwise.
         listeners: Told of slow paths.
+        said: What has been said in the log of the database, by whichever writer.
     """
 
-    def __init__(self, rules: DialectRules, listeners: Listeners) -> None:
+    def __init__(self, rules: DialectRules, listeners: Listeners, said: Said) -> None:
         self._rules = rules
         self._listeners = listeners
+        self._said = said
         self._guarded: dict[Table, frozenset[str]] = {}
         self._noted: set[tuple[str, str]] = set()
         # Statements by what they are made for: SQLAlchemy keeps what it has compiled with the statement object.
@@ -425,16 +428,18 @@ class Statements:
             self.note_slow(block.table, reason)
 
     def note_slow(self, table: TableInfo, reason: str) -> None:
-        """Log once a table why a slower way is taken."""
-        if (table.name, reason) not in self._noted:
-            self._noted.add((table.name, reason))
+        """Say why a slower way is taken: once a table to this writer's listeners, once for all writers in the log."""
+        if (table.name, reason) in self._noted:
+            return
+        self._noted.add((table.name, reason))
+        if self._said.is_new("slow_path", table.name, reason):
             _log.warning(
                 "table %s is written in a slower way: %s",
                 table.name,
                 reason,
                 extra={"action": "slow_path", "table": table.name},
             )
-            self._listeners.tell("on_slow_path", SlowPathDetails(table=table.name, reason=reason))
+        self._listeners.tell("on_slow_path", SlowPathDetails(table=table.name, reason=reason))
 
 
 def _are_finite(values: Iterable[Any], types: frozenset[type]) -> bool:

@@ -26,8 +26,14 @@ Converter = Callable[[Any], Any]
 _TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# What is longer is refused before any expression sees it: a line may have megabytes. PostgreSQL's numbers have at most
+# 131,072 digits before the point and 16,383 behind it; times of any form are much shorter than this.
+_MOST_OF_A_NUMBER = 150_000
+_MOST_OF_A_TIME = 200
+
+# Possessive where a digit could be taken by two parts: else a long number with an "x" behind it takes quadratic time.
+_INTEGER = re.compile(r"[+-]?[0-9]++")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CLOCK = (
     r"(?P<clock>[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)(?:0*) ?(?P<zone>Z|z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
@@ -126,6 +132,12 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _bounded(text: str, most: int, problem: str) -> str:
+    if len(text) > most:
+        raise ValueRefused(problem)
+    return text
+
+
 def _boolean(text: str) -> bool:
     word = text.strip().lower()
     if word in _TRUE:
@@ -136,7 +148,7 @@ def _boolean(text: str) -> bool:
 
 
 def _integer(text: str) -> int:
-    digits = text.strip(" \t")
+    digits = _bounded(text.strip(" \t"), _MOST_OF_A_NUMBER, "a whole number with too many digits")
     if not _INTEGER.fullmatch(digits):
         raise ValueRefused("not a whole number")
     try:
@@ -146,7 +158,7 @@ def _integer(text: str) -> int:
 
 
 def _decimal(text: str) -> Decimal:
-    digits = text.strip(" \t")
+    digits = _bounded(text.strip(" \t"), _MOST_OF_A_NUMBER, "a number with too many digits")
     if not _NUMBER.fullmatch(digits):
         raise ValueRefused("not a decimal number")
     try:
@@ -156,7 +168,7 @@ def _decimal(text: str) -> Decimal:
 
 
 def _float(text: str) -> float:
-    digits = text.strip(" \t")
+    digits = _bounded(text.strip(" \t"), _MOST_OF_A_NUMBER, "a number with too many digits")
     if not _NUMBER.fullmatch(digits):
         raise ValueRefused("not a number")
     return _finite(float(digits))
@@ -169,33 +181,37 @@ def _finite(number: float) -> float:
 
 
 def _date(text: str) -> date:
+    problem = "not a date (YYYY-MM-DD)"
+    written = _bounded(text.strip(), _MOST_OF_A_TIME, problem)
     try:
-        if _DATE.fullmatch(text.strip()):
-            return date.fromisoformat(text.strip())
+        if _DATE.fullmatch(written):
+            return date.fromisoformat(written)
     except ValueError:
         pass
-    raise ValueRefused("not a date (YYYY-MM-DD)")
+    raise ValueRefused(problem)
 
 
 def _datetime(text: str) -> datetime:
     """ISO 8601, with a blank for the T if you like; a date alone is its midnight."""
-    found = _DATETIME.fullmatch(text.strip())
+    problem = "not a date and time (YYYY-MM-DD HH:MM:SS)"
+    found = _DATETIME.fullmatch(_bounded(text.strip(), _MOST_OF_A_TIME, problem))
     if found:
         try:
             return datetime.fromisoformat(f"{found['date']}T{found['clock'] or '00:00'}{_zone(found['zone'])}")
         except ValueError:
             pass
-    raise ValueRefused("not a date and time (YYYY-MM-DD HH:MM:SS)")
+    raise ValueRefused(problem)
 
 
 def _time(text: str) -> time:
-    found = _TIME.fullmatch(text.strip())
+    problem = "not a time (HH:MM:SS)"
+    found = _TIME.fullmatch(_bounded(text.strip(), _MOST_OF_A_TIME, problem))
     if found:
         try:
             return time.fromisoformat(f"{found['clock']}{_zone(found['zone'])}")
         except ValueError:
             pass
-    raise ValueRefused("not a time (HH:MM:SS)")
+    raise ValueRefused(problem)
 
 
 def _zone(written: str | None) -> str:
@@ -218,7 +234,8 @@ def _without_zone(read: Callable[[str], Any]) -> Converter:
 
 def _interval(text: str) -> timedelta:
     """Seconds, or days and a clock: `90`, `1.5`, `2 days`, `1 day 12:30`, `-0:00:01.5`."""
-    written = text.strip()
+    problem = "not an interval (seconds, or DAYS days HH:MM:SS)"
+    written = _bounded(text.strip(), _MOST_OF_A_TIME, problem)
     try:
         if _NUMBER.fullmatch(written):
             return timedelta(seconds=float(written))
@@ -230,7 +247,7 @@ def _interval(text: str) -> timedelta:
             return timedelta(days=int(found["days"] or 0)) + (-clock if found["sign"] == "-" else clock)
     except (OverflowError, ValueError) as error:
         raise ValueRefused("an interval out of range") from error
-    raise ValueRefused("not an interval (seconds, or DAYS days HH:MM:SS)")
+    raise ValueRefused(problem)
 
 
 def _bytes(text: str) -> bytes:

@@ -49,6 +49,8 @@ class DelimitedReader:
     Args:
         lines: Where the physical lines come from; the header is read at once.
         delimiter: One character between fields.
+        from_line: Number of the line from which on records are read, from 1: where one begins. The header is read
+            from the beginning whatever this says.
 
     Attributes:
         header: Names of the fields.
@@ -60,7 +62,7 @@ class DelimitedReader:
         InputUnreadable: The stream under `lines` raised it.
     """
 
-    def __init__(self, lines: LineReader, *, delimiter: str = ",") -> None:
+    def __init__(self, lines: LineReader, *, delimiter: str = ",", from_line: int = 1) -> None:
         if len(delimiter) != 1 or delimiter in '"\r\n\0':
             raise ConfigurationError(f"{delimiter!r} cannot delimit fields: one character is asked for")
         _allow_long_fields()
@@ -70,6 +72,7 @@ class DelimitedReader:
         self._well_formed = _well_formed_record(delimiter)
         self.header, raw = self._read_header()
         self.preamble = lines.mark + raw
+        lines.pass_over(from_line)
 
     def __iter__(self) -> Iterator[Record]:
         while (record := self._next_record()) is not None:

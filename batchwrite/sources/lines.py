@@ -62,7 +62,7 @@ class LineReader:
     Attributes:
         encoding: The encoding, with the byte order where it has one.
         mark: The byte order mark that was stripped, or nothing.
-        number: Number of the last line that was handed on.
+        number: Number of the last line that was handed on, or passed over.
 
     Raises:
         ConfigurationError: There is no such encoding, or the stream begins with the mark of another one.
@@ -74,13 +74,20 @@ class LineReader:
         self._stream = stream
         self._held = self._read_beginning()
         self.number = 0
+        self._first = 0
         self.mark, self.encoding = _find_mark(self._held, name)
         self._held = self._held[len(self.mark) :]
         self._split = _splitter(self.encoding)
 
     def __iter__(self) -> Iterator[Line]:
         for raw, whole in self._raw_lines():
+            if self.number < self._first:
+                continue
             yield self._decode(raw) if whole else Line(self.number, raw, None, f"longer than {MAX_LINE_BYTES:,} bytes")
+
+    def pass_over(self, first: int) -> None:
+        """Hand on no line from now on whose number is below this one."""
+        self._first = first
 
     def _read_beginning(self) -> bytes:
         """Enough bytes to see a byte order mark, also from a pipe that gives one byte at a time."""

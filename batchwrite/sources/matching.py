@@ -32,9 +32,10 @@ class RecordMapper:
         table: The table to load.
         mapping: Field by column, where the names differ.
         ignore: Fields that are left out on purpose.
-        null: The text that stands for NULL in every column. By default an empty text does, except in columns of text.
-        json: Whether the values are those of a JSON document: then null stands for NULL, besides the text `null` if
-            one is given, and a number only goes where numbers are kept.
+        null: The text that stands for NULL in every column, or several of them. By default an empty text does, except
+            in columns of text.
+        json: Whether the values are those of a JSON document: then null stands for NULL, besides the texts of `null`
+            if some are given, and a number only goes where numbers are kept.
 
     Raises:
         ConfigurationError: The mapping names a column which does not exist or which the database computes, or a
@@ -47,18 +48,24 @@ class RecordMapper:
         *,
         mapping: Mapping[str, str] | None = None,
         ignore: Collection[str] = (),
-        null: str | None = None,
+        null: str | Collection[str] | None = None,
         json: bool = False,
     ) -> None:
         self._table = table
         self._name = table.fullname
         self._mapping = dict(mapping or {})
+        self._ignored = tuple(ignore)
         self._ignore = frozenset(ignore)
-        self._null = null
+        self._nulls = (null,) if isinstance(null, str) else tuple(null or ())
         self._json = json
         self._columns = [column.name for column in table.columns if not _is_computed(column)]
         self._feeds: dict[str, list[tuple[str, Converter]]] = {}
         self._check_mapping()
+
+    @property
+    def named_fields(self) -> list[str]:
+        """The fields that are mapped or ignored by name, in order."""
+        return list(dict.fromkeys([*self._mapping.values(), *self._ignored]))
 
     def check_fields(self, fields: Iterable[str]) -> None:
         """Check that the fields of a header and the columns match.
@@ -69,16 +76,16 @@ class RecordMapper:
         """
         present = list(fields)
         if missing := [field for field in self._mapping.values() if field not in present]:
-            raise ConfigurationError(f"no field {_listed(missing)} in the header, which has {_listed(present)}")
+            raise ConfigurationError(f"no field {listed(missing)} in the header, which has {listed(present)}")
         if doubled := [field for field in present if field in self._mapping and not self._is_placed(field)]:
             raise ConfigurationError(
-                f"column {_listed(doubled)} would be fed twice, by a field mapped to it and by the field of its own "
+                f"column {listed(doubled)} would be fed twice, by a field mapped to it and by the field of its own "
                 "name; map or ignore that field"
             )
         if stray := [field for field in present if not self._is_placed(field)]:
             raise ConfigurationError(
-                f"no column for the field {_listed(stray)} in table {self._name}, whose columns are "
-                f"{_listed(self._columns)}; map or ignore the field"
+                f"no column for the field {listed(stray)} in table {self._name}, whose columns are "
+                f"{listed(self._columns)}; map or ignore the field"
             )
         if not any(self._find_feeds(field) for field in present):
             raise ConfigurationError("every field is ignored: there is nothing to load")
@@ -104,10 +111,10 @@ class RecordMapper:
     def _check_mapping(self) -> None:
         if unknown := [column for column in self._mapping if column not in self._columns]:
             raise ConfigurationError(
-                f"no column {_listed(unknown)} in table {self._name}, whose columns are {_listed(self._columns)}"
+                f"no column {listed(unknown)} in table {self._name}, whose columns are {listed(self._columns)}"
             )
         if both := [field for field in self._mapping.values() if field in self._ignore]:
-            raise ConfigurationError(f"the field {_listed(both)} is both mapped and ignored")
+            raise ConfigurationError(f"the field {listed(both)} is both mapped and ignored")
 
     def _is_placed(self, field: str) -> bool:
         return field in self._ignore or bool(self._columns_of(field))
@@ -119,20 +126,17 @@ class RecordMapper:
     def _find_feeds(self, field: str) -> list[tuple[str, Converter]]:
         """The columns of a field, and how its values get there; remembered for the fields that have a place."""
         if not self._is_placed(field):
-            raise ItemRefused(f"no column for the field {_listed([field])}", table=self._name)
+            raise ItemRefused(f"no column for the field {listed([field])}", table=self._name)
         columns = [] if field in self._ignore else self._columns_of(field)
         return self._feeds.setdefault(field, [(column, self._converter(column)) for column in columns])
 
     def _converter(self, column: str) -> Converter:
         column_type = self._table.columns[column].type
         if self._json:
-            nulls = (None,) if self._null is None else (None, self._null)
-            return _nullable(json_converter(column_type), nulls)
-        if self._null is None:
-            return (
-                text_converter(column_type) if is_text(column_type) else _nullable(text_converter(column_type), ("",))
-            )
-        return _nullable(text_converter(column_type), (self._null,))
+            return _nullable(json_converter(column_type), (None, *self._nulls))
+        if not self._nulls and is_text(column_type):
+            return text_converter(column_type)
+        return _nullable(text_converter(column_type), self._nulls or ("",))
 
 
 def _nullable(convert: Converter, nulls: tuple[Any, ...]) -> Converter:
@@ -146,7 +150,7 @@ def _is_computed(column: Any) -> bool:
     return column.computed is not None or bool(column.identity and column.identity.always)
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Names for a message of one line; a header may be anything, even a megabyte of it."""
     shown = [repr(name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…") for name in names]
     more = len(shown) - _LISTED_NAMES

@@ -128,6 +128,8 @@ def test_books_are_kept_and_a_run_goes_on(loop, aengine, prepared):
         loop.run(writer.run(cut(6), write, run_id="x"))
     result = loop.run(writer.run(cut(None), write_later, run_id="x", replay_map=True))
     assert (result.abort, result.resumed, result.written) == (None, 4, 3)
+    assert (result.status, result.earlier.written, result.earlier.failed) == (Status.PARTIAL_SUCCESS, 3, 1)
+    assert [(failure.index, failure.item) for failure in result.earlier.failures] == [(2, -3)]
     assert ids(prepared) == [1, 2, 4, 5, 6, 7]
     again = loop.run(writer.retry("x", lambda number, out: out.insert(ROWS, {"id": 3, "n": 3})))
     assert counts(again) == (1, 0, 0, 0, 0)

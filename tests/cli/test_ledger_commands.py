@@ -72,6 +72,32 @@ def test_a_load_started_again_goes_on_and_says_so(load: Load, booked: Engine) ->
     assert [number for number, _ in names(booked)] == [1, 2, 3, 4]
 
 
+def test_a_load_with_failures_that_is_started_again_ends_as_before(load: Load, run: Run, booked: Engine) -> None:
+    """A scheduler that starts it again must not take red for green; once all lines have landed, it is green."""
+    first = load(BAD, "--run-id", "x", "--json")
+    again = load(BAD, "--run-id", "x", "--json")
+    assert (first.status, again.status) == (3, 3)
+    assert (again.document["status"], again.document["received"]) == ("partial_success", 0)
+    earlier = again.document["earlier"]
+    assert (earlier["written"], earlier["failed"], earlier["skipped"]) == (2, 4, 0)
+    names_of_both = ("line", "stage", "message", "table", "column", "constraint")
+    assert [[failure[name] for name in names_of_both] for failure in earlier["failures"]] == [
+        [failure[name] for name in names_of_both] for failure in first.document["failures"]
+    ]
+    text = load(BAD, "--run-id", "x")
+    assert (text.status, text.out.splitlines()[0].startswith("partial success: 0 of 0 lines")) == (3, True)
+    assert "went on behind the 6 lines of earlier starts of the run, of which 2 written, 4 failed" in text.out
+    assert "failed in earlier starts because:" in text.out
+    assert "  1 x not a decimal number [things.price], first in line 4" in text.out.splitlines()
+    allow_negative(booked)
+    assert run("retry", "x", "--to", url_of(booked)).status == 3
+    assert load(BAD, "--run-id", "x", "--json").document["earlier"]["failed"] == 2
+
+
+def test_a_load_of_which_nothing_has_landed_ends_as_before(load: Load, booked: Engine) -> None:
+    assert [load(HEADER + b"x,one,1\n", "--run-id", "x").status for _ in range(2)] == [1, 1]
+
+
 def test_another_file_under_the_same_run_id_is_refused(load: Load, booked: Engine) -> None:
     load(HEADER + b"1,planted-4711,1\n", "--run-id", "x")
     ended = load(HEADER + b"1,planted-4712,1\n2,two,2\n", "--run-id", "x")

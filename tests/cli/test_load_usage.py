@@ -93,7 +93,7 @@ def test_options_that_click_refuses(run: Run, arguments: list[str]) -> None:
 def test_every_option_says_its_default(run: Run) -> None:
     text = run("load", "--help").out
     options = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
-    assert len(options) == 15
+    assert len(options) == 16
     joined = " ".join(text.split())
     for option, following in zip(options, [*options[1:], "-h, --help"], strict=True):
         part = joined[joined.rindex(f" {option} ") :].partition(f" {following} ")[0]

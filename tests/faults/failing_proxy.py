@@ -72,6 +72,7 @@ class FailingProxy:
     Args:
         target: Host and port of the server.
         kill: Ends the backend with a process id, and returns when it has ended.
+        link: What serves one client's connection.
 
     Attributes:
         port: Where it listens, on 127.0.0.1.
@@ -80,12 +81,13 @@ class FailingProxy:
         struck: The faults that have struck.
     """
 
-    def __init__(self, target: tuple[str, int], kill: Callable[[int], None]):
+    def __init__(self, target: tuple[str, int], kill: Callable[[int], None], link: "type[Link] | None" = None):
+        self._link = link or Link
         self.target = target
         self.kill = kill
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._links: list[_Link] = []
+        self._links: list[Link] = []
         self._lock = threading.Lock()
         self.plan({})
         self._accepting = threading.Thread(target=self._accept, daemon=True)
@@ -123,7 +125,7 @@ class FailingProxy:
             except OSError:
                 client.close()
                 continue
-            link = _Link(self, client, server)
+            link = self._link(self, client, server)
             self._links = [*(each for each in self._links if each.is_open), link]
             threading.Thread(target=link.serve, daemon=True).start()
 
@@ -153,7 +155,7 @@ class FailingProxy:
             self._counts[label] += 1
 
 
-class _Link:
+class Link:
     """One client's connection; one thread serves both directions, in turn."""
 
     def __init__(self, proxy: FailingProxy, client: socket.socket, server: socket.socket):

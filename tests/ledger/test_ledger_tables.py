@@ -1,10 +1,11 @@
 """The ledger's tables: made, required, filled with what each chunk has become."""
 
 import json
+from datetime import timedelta
 
 import pytest
-from booked import ITEMS, LEDGER, METADATA, counts, entries, ids, rows_of, write_one, writer
-from sqlalchemy import NullPool, create_engine, inspect
+from booked import ITEMS, LEDGER, METADATA, SUMS, counts, entries, ids, rows_of, write_one, writer
+from sqlalchemy import NullPool, create_engine, event, inspect
 
 from batchwrite import BatchFailed, BatchWriter, ConfigurationError, DeadLetters, IdempotencyKey, Ledger, Status
 
@@ -35,6 +36,64 @@ def test_the_tables_may_be_in_a_schema(postgres):
     with_all = {"ledger": ledger, "dead_letters": DeadLetters(), "key": abs}
     assert counts(writer(postgres, **with_all).run([1, 2, -3], write_one)) == (2, 1, 0, 0, 0)
     assert [len(rows_of(postgres, table)) for table in (ledger.chunks, ledger.dead_letters, ledger.keys)] == [1, 1, 2]
+
+
+@pytest.fixture
+def tenants(engine, tmp_path):
+    """A database with two schemas, `one` and `two`; an engine for each tenant, which translates to them."""
+    names = {name: ("batchwrite_" if engine.dialect.name == "mariadb" else "") + name for name in ("one", "two")}
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def attach(raw, _record):
+            for name in ("one", "two"):
+                raw.execute(f"ATTACH '{tmp_path / name}.db' AS {name}")
+
+        engine.dispose()
+    else:
+        with engine.begin() as connection:
+            for name in names.values():
+                connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    METADATA.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(SUMS.insert(), {"id": 0, "total": 0})
+    yield names, [engine.execution_options(schema_translate_map={"books": name}) for name in names.values()]
+    if engine.dialect.name == "mariadb":
+        with engine.begin() as connection:
+            for name in names.values():
+                connection.exec_driver_sql(f"DROP SCHEMA {name}")
+
+
+def test_a_schema_is_translated_wherever_the_ledger_is_read_and_written(tenants):
+    """Tenants with a schema each: made there, required there, written there, read from there, and nowhere else."""
+    names, (one, two) = tenants
+    ledger = Ledger(schema="books")
+    with pytest.raises(ConfigurationError, match=rf"{names['one']}\.batchwrite_chunks does not exist"):
+        writer(one, ledger=ledger).run([1], write_one)
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        ledger.require(one)
+    ledger.create(one)
+    ledger.require(one)
+    with pytest.raises(ConfigurationError, match=rf"{names['two']}\.batchwrite_chunks does not exist"):
+        ledger.require(two)
+    ledger.create(two)
+    key = IdempotencyKey(of=abs, retention=timedelta(days=1))
+    with_all = {"ledger": ledger, "dead_letters": DeadLetters(), "key": key}
+    tables = (ledger.chunks, ledger.dead_letters, ledger.keys)
+    first = writer(one, **with_all).run([1, 2, -3, 4], write_one, run_id="nightly")
+    assert counts(first) == (3, 1, 0, 0, 0)
+    assert [len(rows_of(one, table)) for table in tables] == [2, 1, 3]
+    assert [len(rows_of(two, table)) for table in tables] == [0, 0, 0]
+    again = writer(one, **with_all).run([1, 2, -3, 4, 5], write_one, run_id="nightly")
+    assert (again.resumed, again.written, again.earlier.failed) == (4, 1, 1)
+    assert counts(writer(one, **with_all).run([1, 2], write_one)) == (0, 0, 2, 0, 0)  # by their keys
+    result = writer(one, **with_all).retry("nightly", lambda number, out: out.insert(ITEMS, {"id": 100, "n": 0}))
+    assert result.written == 1
+    assert rows_of(one, ledger.dead_letters)[0]["landed_at"] is not None
+    assert ledger.remember(two, "nightly", "job") == ledger.job(two, "nightly") == "job"
+    assert ledger.job(one, "nightly") is None
+    assert ledger.forget_keys(two, older_than=timedelta(days=-1)) == 0
+    assert ledger.forget_keys(one, older_than=timedelta(days=-1)) == 5
 
 
 @pytest.mark.parametrize("table", LEDGER.metadata.sorted_tables, ids=str)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 
 import pytest
 from databases import async_engine_for
@@ -28,7 +29,7 @@ from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, declarative_base, scoped_session, sessionmaker
 
-from batchwrite import BatchWriter, Coalescer, ConfigurationError, Ledger, RetryPolicy
+from batchwrite import BatchResult, BatchWriter, Coalescer, ConfigurationError, Ledger, RetryPolicy, Status
 from batchwrite.aio import AsyncBatchWriter
 
 Base = declarative_base(metadata=MetaData())
@@ -210,6 +211,59 @@ def test_a_connection_that_is_lost_ends_the_run_and_the_transaction(postgres):
         session.rollback()
     postgres.dispose()
     assert ids_seen_by_others(postgres) == []
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("size", [1, 2])
+def test_where_the_order_of_keys_ends(database, size):
+    """Two sessions that change the same rows in chunks of their own order: only the rows of one chunk are in order.
+
+    With both rows in one chunk one session waits for the other. With a chunk each they deadlock; one of them is told
+    so, and that its last item is not attempted; nothing of it lands by itself, and all of it when it is done again.
+    """
+    with database.begin() as connection:
+        connection.execute(insert(Parent), [{"id": key, "n": 0} for key in (1, 2)])
+    results: dict[str, BatchResult] = {}
+    both = threading.Barrier(2)
+
+    def increment(key, out):
+        out.increment(Parent, {"id": key}, n=1)
+
+    def keys(order):
+        yield order[0]
+        if size == 1:
+            both.wait(60)  # the chunk of the first is written when more is read
+        yield order[1]
+
+    def change(name, order):
+        with Session(database) as session:
+            results[name] = BatchWriter.in_session(session, chunk_size=size).run(keys(order), increment)
+            if results[name].abort is None:
+                session.commit()
+                return
+            with suppress(SQLAlchemyError):  # where the whole transaction is gone with the deadlock
+                assert session.scalar(select(func.sum(Parent.n))) == results[name].written
+                assert database.dialect.name == "postgresql"
+            session.rollback()
+
+    orders = {"up": [1, 2], "down": [2, 1]}
+    threads = [threading.Thread(target=change, args=each) for each in orders.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    victims = [name for name, result in results.items() if result.abort is not None]
+    assert len(victims) == (1 if size == 1 else 0)
+    for victim in victims:
+        result = results[victim]
+        assert (result.status, result.abort.reason) == (Status.ABORTED, "transient")
+        assert "deadlock" in result.abort.message.lower()
+        assert (result.written, result.failed, result.unattempted) == (1, 0, 1)
+        with Session(database) as session:
+            assert BatchWriter.in_session(session).run(orders[victim], increment).written == 2
+            session.commit()
+    with database.connect() as connection:
+        assert list(connection.scalars(select(Parent.n).order_by(Parent.id))) == [2, 2]
 
 
 def test_a_deadlock_that_undoes_the_whole_transaction_cannot_be_overlooked(mariadb_engine):

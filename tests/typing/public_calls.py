@@ -28,6 +28,7 @@ from batchwrite import (
     ConfigurationError,
     DeadLetterFile,
     DeadLetters,
+    EarlierStarts,
     FailureDetails,
     FailureReason,
     FallbackDetails,
@@ -139,6 +140,8 @@ def look_at(result: BatchResult) -> None:
     assert_type(result.failures, tuple[ItemFailure, ...])
     assert_type(result.failure_counts, Mapping[FailureReason, int])
     assert_type(result.abort, Abort | None)
+    assert_type(result.earlier, EarlierStarts)
+    assert_type(result.earlier.failures, tuple[ItemFailure, ...])
     assert_type(result.to_dict(values=True), dict[str, Any])
     for failure in result.failures:
         assert_type(failure.stage, Stage)

@@ -11,6 +11,7 @@ from psycopg import pq
 
 from batchwrite.errors import BatchWriteError
 from batchwrite.faults import Fault, FaultKind, FlushFailed
+from batchwrite.sinks.dialects import NotReplicated
 from batchwrite.sinks.postgresql import wire
 from batchwrite.sinks.postgresql.readiness import READ, WRITE, readiness_of
 from batchwrite.sinks.sql import AlreadyBooked
@@ -18,6 +19,7 @@ from batchwrite.sinks.sql import AlreadyBooked
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from psycopg.errors import Diagnostic
     from psycopg.pq.abc import PGconn
     from sqlalchemy import Connection
 
@@ -31,7 +33,7 @@ _SECONDS_TO_CANCEL = 2.0
 
 _FREE = frozenset({pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR})
 
-_BLOCKERS = b"SELECT pg_catalog.pg_blocking_pids($1::int4)"
+_BLOCKERS = b"SELECT pg_catalog.pg_blocking_pids($1::pg_catalog.int4)"
 
 _UNIQUE_VIOLATION = "23505"
 
@@ -50,6 +52,7 @@ class Attempt:
         commit: The COMMIT, where `talk` sends one, too.
         closing: Gives the statements to be sent with COMMIT, for what is refused; where `talk` sends one, it sends
             these, too.
+        on_commit: Called when COMMIT is what the server is doing; where `talk` sends it, by that.
 
     Attributes:
         refused: Positions of the items left out, with the reasons; known once it is written.
@@ -66,6 +69,7 @@ class Attempt:
         rules: DialectRules,
         commit: wire.Commit | None = None,
         closing: Closing = lambda _refused: (),
+        on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
         raw: Any = connection.connection.driver_connection
@@ -80,10 +84,12 @@ class Attempt:
         self._commit = commit
         self._commits_along = commit is not None
         self._closing = closing
+        self._on_commit = on_commit
         self._waits_to_send = True
         self.refused: Sequence[tuple[int, Fault]] = ()
         self.is_written = False
         self.has_ended = False
+        raw.add_notice_handler(self._hear)
         self._resume()
 
     # ---- going on
@@ -131,7 +137,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - `commit` raises what becomes of it
             self._fail(error)
             return
-        self._commit = wire.Commit(is_sent=not closing)
+        self._commit = wire.Commit(self._on_commit, is_sent=not closing)
         self._talk = self._committing(closing)
         self._resume()
 
@@ -152,8 +158,17 @@ class Attempt:
             raise self._failure
 
     def abandon(self) -> None:
-        """Undo it: what the server is doing is cancelled, and the connection thrown away if it is not free then."""
+        """Undo it: what the server is doing is cancelled, and the connection thrown away if it is not free then.
+
+        COMMIT is not undone: its answer is waited for a moment (see `may_have_landed`).
+        """
         if self.has_ended:
+            return
+        if self._is_committing:
+            self._listen_for_commit()
+            if not self.has_ended:
+                self._talk = None
+                self._fail(wire.LinkError("nobody waits for the answer to COMMIT any more"), is_committed=True)
             return
         self._talk = None
         is_busy = self._is_busy()
@@ -171,6 +186,17 @@ class Attempt:
         found = bytes(wire.first_value(result) or b"{}").decode().strip("{}")
         pids = {int(pid) for pid in found.split(",") if pid}
         return [each for each in others if isinstance(each, Attempt) and each._pgconn.backend_pid in pids]  # noqa: SLF001
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether COMMIT was answered, and all of it stays."""
+        return self.has_ended and self._failure is None and self._is_committing
+
+    @property
+    def may_have_landed(self) -> bool:
+        """Whether it is committed, or may be."""
+        in_doubt = self._failure is not None and self._failure.fault.kind is FaultKind.IN_DOUBT
+        return self.is_committed or in_doubt
 
     @property
     def is_idle(self) -> bool:
@@ -201,7 +227,9 @@ class Attempt:
             self._waits_to_send = next(self._talk)
         except StopIteration as done:
             self._talk = None
-            if self._commit is not None:
+            if self._commit is not None and self._commit.is_warned:
+                self._fail(NotReplicated())
+            elif self._commit is not None:
                 self._leave_transaction()
             else:
                 self.refused = done.value
@@ -215,14 +243,22 @@ class Attempt:
     def _stop(self, error: BaseException) -> None:
         """Whoever waited was interrupted: with COMMIT on its way that leaves a doubt, else all is undone."""
         if self._is_committing and self._commits_along:
-            self._cancel()
+            self._listen_for_commit()
         if not self.has_ended:
             self._talk = None
             self._fail(error)
 
-    def _cancel(self) -> None:
-        """Cancel what the server is doing, and listen for a while what becomes of it: mostly that settles a doubt."""
-        self._readiness.cancel(_SECONDS_TO_CANCEL)
+    def _listen_for_commit(self) -> None:
+        """Listen for a while what becomes of COMMIT: mostly that settles a doubt.
+
+        What the server does before COMMIT is cancelled, and COMMIT itself never: cancelled while it waits for a
+        synchronous standby, it would keep what a failover loses.
+        """
+        self.advance()
+        if self.has_ended:
+            return
+        if self._commit is not None and not self._commit.is_running:
+            self._readiness.cancel(_SECONDS_TO_CANCEL)
         deadline = time.monotonic() + _SECONDS_TO_CANCEL
         while not self.has_ended and time.monotonic() < deadline:
             if self._is_ready(deadline - time.monotonic()):
@@ -240,9 +276,13 @@ class Attempt:
     def _fail(self, error: BaseException, *, is_committed: bool = False) -> None:
         fault = self._classify(error, self._connection)
         is_lost = fault.kind is FaultKind.LOST or not isinstance(error, Exception) or is_committed
-        if self._is_committing:
+        if isinstance(error, NotReplicated):
+            self._rules.note_doubt()
+            fault = replace(fault, kind=FaultKind.IN_DOUBT, at_commit=True)
+        elif self._is_committing:
             fault = replace(fault, at_commit=not self._commits_along)
             if is_lost:
+                self._rules.note_doubt()
                 doubt = "COMMIT got no answer: the chunk may have been written or not"
                 fault = replace(fault, kind=FaultKind.IN_DOUBT, message=doubt)
         self._failure = FlushFailed(fault)
@@ -258,7 +298,9 @@ class Attempt:
         status = pq.TransactionStatus(self._pgconn.transaction_status)
         if status != pq.TransactionStatus.INTRANS:
             raise BatchWriteError(f"the transaction is {status.name} where it should be ready to be committed")
+        assert self._commit is not None  # noqa: S101 - whoever makes this has made it
         if not closing:
+            self._commit.begin()
             try:
                 yield from wire.commit(self._pgconn, self._raw.info.encoding)
             except wire.StatementFailed as error:
@@ -270,8 +312,13 @@ class Attempt:
             raise (not_booked(error) if error.number < len(closing) else error.__cause__ or error) from None
         wire.require_committed(results[-1])
 
+    def _hear(self, notice: Diagnostic) -> None:
+        if self._commit is not None:
+            self._commit.hear(notice)
+
     def _end(self, *, is_broken: bool = False) -> None:
         self.is_written = self.has_ended = True
+        self._raw.remove_notice_handler(self._hear)
         self._readiness.close()
         if is_broken:
             self._connection.invalidate()
@@ -288,6 +335,8 @@ class FailedAttempt:
     refused: Sequence[tuple[int, Fault]] = ()
     is_written = True
     has_ended = True
+    is_committed = False
+    may_have_landed = False
 
     def __init__(self, failure: FlushFailed) -> None:
         self._failure = failure

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batchwrite.errors import ItemRefused
 from batchwrite.plan import each_key_once
+from batchwrite.sinks.postgresql.names import EQUALS, PLUS, TEXT, rows_of
 from batchwrite.sinks.postgresql.tables import require_fast
 from batchwrite.sinks.postgresql.texts import NoFastPath, array_literal, copy_rows
 from batchwrite.sinks.postgresql.wire import Statement
@@ -184,7 +185,8 @@ class BulkWriter:
         named = ", ".join(f"{cast} AS v{number}" for number, cast in enumerate(source.casts))
         matches = _matches(table, first.key_columns)
         given = f"WITH bw_v AS (SELECT place, {named} FROM {source.with_place})"
-        missing = "SELECT v.place FROM bw_v AS v LEFT JOIN bw_u AS u ON u.place = v.place WHERE u.place IS NULL"
+        is_place = f"u.place {EQUALS} v.place"
+        missing = f"SELECT v.place FROM bw_v AS v LEFT JOIN bw_u AS u ON {is_place} WHERE u.place IS NULL"
         if first.kind is Kind.DELETE:
             sql = (
                 f"{given}, bw_u AS (DELETE FROM {table.name} AS t USING bw_v AS v WHERE {matches} RETURNING v.place)"
@@ -194,7 +196,8 @@ class BulkWriter:
             changes, guard = self._changes(table, block, len(keys))
             own = ", ".join(f"t.{table.quoted(name)} AS k{number}" for number, name in enumerate(first.key_columns))
             order = ", ".join(f"t.{table.quoted(name)}" for name in first.key_columns)
-            locked = " AND ".join(f"l.k{number} = v.v{number}" for number in range(len(keys)))
+            same = [table.equals(name) for name in first.key_columns]
+            locked = " AND ".join(f"l.k{number} {each} v.v{number}" for number, each in enumerate(same))
             sql = (
                 f"{given}, bw_l AS (SELECT {own} FROM {table.name} AS t JOIN bw_v AS v ON {matches}"
                 f" ORDER BY {order} FOR NO KEY UPDATE OF t),"
@@ -213,7 +216,7 @@ class BulkWriter:
             column = table.quoted(name)
             if is_relative and not types.isdisjoint({timedelta}):
                 raise NoFastPath("time spans are added to dates")
-            changes.append(f"{column} = " + (f"t.{column} + v.v{number}" if is_relative else f"v.v{number}"))
+            changes.append(f"{column} = " + (f"t.{column} {PLUS} v.v{number}" if is_relative else f"v.v{number}"))
             guard += f" AND t.{column} IS NOT NULL" if is_relative else ""
         changes += [f"{table.quoted(name)} = {sql}" for name, sql in table.touches(block.columns)]
         return ", ".join(changes), guard
@@ -248,8 +251,9 @@ class BulkWriter:
         named = ", ".join(f"{cast} AS v{number}" for number, cast in enumerate(source.casts))
         order = ", ".join(f"t.{table.quoted(name)}" for name in columns)
         sql = (
-            f"WITH bw_v AS (SELECT {named} FROM {source.sql}) SELECT count(*) FROM (SELECT FROM {table.name} AS t"
-            f" JOIN bw_v AS v ON {_matches(table, columns)} ORDER BY {order} FOR NO KEY UPDATE OF t) AS locked"
+            f"WITH bw_v AS (SELECT {named} FROM {source.sql}) SELECT pg_catalog.count(*) FROM"
+            f" (SELECT FROM {table.name} AS t JOIN bw_v AS v ON {_matches(table, columns)}"
+            f" ORDER BY {order} FOR NO KEY UPDATE OF t) AS locked"
         )
         return Executed(info, Statement(self._encode(sql), source.parameters))
 
@@ -291,9 +295,9 @@ class Source:
     def __init__(self, types: Sequence[str], texts: Sequence[Texts], encode: Callable[[str], bytes]) -> None:
         self.casts = [f"s.c{number}::{name}" for number, name in enumerate(types)]
         names = [f"c{number}" for number in range(len(types))]
-        arrays = ", ".join(f"${number}::text[]" for number in range(1, len(types) + 1))
-        self.sql = f"unnest({arrays}) AS s ({', '.join(names)})"
-        self.with_place = f"unnest({arrays}) WITH ORDINALITY AS s ({', '.join(names)}, place)"
+        arrays = rows_of([f"${number}::{TEXT}[]" for number in range(1, len(types) + 1)])
+        self.sql = f"{arrays} AS s ({', '.join(names)})"
+        self.with_place = f"{arrays} WITH ORDINALITY AS s ({', '.join(names)}, place)"
         self.parameters = [encode(array_literal(each)) for each in texts]
 
 
@@ -302,4 +306,6 @@ def _listed(table: FastTable, columns: Sequence[str]) -> str:
 
 
 def _matches(table: FastTable, columns: Sequence[str]) -> str:
-    return " AND ".join(f"t.{table.quoted(name)} = v.v{number}" for number, name in enumerate(columns))
+    return " AND ".join(
+        f"t.{table.quoted(name)} {table.equals(name)} v.v{number}" for number, name in enumerate(columns)
+    )

@@ -6,64 +6,91 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from batchwrite.sinks.postgresql.names import DIFFERS, EQUALS, JOINED, MINUS, operator
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sqlalchemy import Connection
 
-_FACTS = """
+
+def _name_of(schema: str, name: str) -> str:
+    """SQL that writes a name with its schema, from columns of type `name`."""
+    quoted = [f"pg_catalog.quote_ident({each}::pg_catalog.text)" for each in (schema, name)]
+    return f"{quoted[0]} {JOINED} '.' {JOINED} {quoted[1]}"
+
+
+# The type of a column, and for a domain the type that it is over.
+_BASE = f"""
+  WITH RECURSIVE base AS (
+    SELECT b.oid, b.typname, b.typnamespace, b.typtype, b.typbasetype FROM pg_catalog.pg_type b
+    WHERE b.oid {EQUALS} a.atttypid
+    UNION ALL SELECT b.oid, b.typname, b.typnamespace, b.typtype, b.typbasetype FROM base
+    JOIN pg_catalog.pg_type b ON b.oid {EQUALS} base.typbasetype WHERE base.typtype {EQUALS} 'd')
+  SELECT base.oid, base.typname, base.typnamespace, base.typtype FROM base WHERE base.typtype {DIFFERS} 'd'"""
+
+_IS_NUMBERED = f"""a.attidentity {DIFFERS} ''
+  OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) {operator("~~")} 'nextval(%', false)"""
+
+_HAS_ODD_NULLS = f"""COALESCE(pg_catalog.to_jsonb(i) {operator("->>")} 'indnullsnotdistinct' {EQUALS} 'true', false)"""
+
+_FACTS = f"""
 SELECT pg_catalog.json_build_object(
   'oid', c.oid::pg_catalog.int8,
-  'type', (
-    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
-    FROM pg_catalog.pg_namespace n WHERE n.oid = c.relnamespace),
-  'name', c.oid::pg_catalog.regclass::text,
+  'name', {_name_of("n.nspname", "c.relname")},
   'kind', c.relkind,
   'rules', c.relhasrules,
   'row_security', pg_catalog.row_security_active(c.oid),
-  'triggers', EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
-  'exclusions', EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid = c.oid AND x.contype = 'x'),
+  'triggers', EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid {EQUALS} c.oid AND NOT t.tgisinternal),
+  'exclusions', EXISTS (
+    SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid {EQUALS} c.oid AND x.contype {EQUALS} 'x'),
   'columns', (
     SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(
-      pg_catalog.format_type(y.oid, -1), y.oid::int8, a.attidentity = 'a', a.attnotnull,
-      a.attidentity <> '' OR COALESCE(pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false), y.typtype,
-      pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::int8))
+      pg_catalog.format_type(y.oid, -1), pg_catalog.quote_ident(m.nspname::pg_catalog.text),
+      pg_catalog.quote_ident(y.typname::pg_catalog.text), y.oid::pg_catalog.int8,
+      a.attidentity {EQUALS} 'a', a.attnotnull, {_IS_NUMBERED}, y.typtype,
+      pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid::pg_catalog.int8))
     FROM pg_catalog.pg_attribute a
-    JOIN LATERAL (
-      WITH RECURSIVE base AS (
-        SELECT b.oid, b.typtype, b.typbasetype FROM pg_catalog.pg_type b WHERE b.oid = a.atttypid
-        UNION ALL SELECT b.oid, b.typtype, b.typbasetype FROM base
-        JOIN pg_catalog.pg_type b ON b.oid = base.typbasetype WHERE base.typtype = 'd')
-      SELECT oid, typtype FROM base WHERE typtype <> 'd') y ON true
-    LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    JOIN LATERAL ({_BASE}) y ON true
+    JOIN pg_catalog.pg_namespace m ON m.oid {EQUALS} y.typnamespace
+    LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid {EQUALS} a.attrelid AND d.adnum {EQUALS} a.attnum
+    WHERE a.attrelid {EQUALS} c.oid AND a.attnum {operator(">")} 0 AND NOT a.attisdropped),
   'unique', (
-    SELECT pg_catalog.json_agg(CASE WHEN i.indpred IS NULL AND i.indexprs IS NULL
-      AND NOT COALESCE(pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct' = 'true', false) THEN (
+    SELECT pg_catalog.json_agg(CASE WHEN i.indpred IS NULL AND i.indexprs IS NULL AND NOT {_HAS_ODD_NULLS} THEN (
       SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) END)
-    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique),
+      WHERE a.attrelid {EQUALS} c.oid
+      AND a.attnum {EQUALS} ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts {MINUS} 1])) END)
+    FROM pg_catalog.pg_index i WHERE i.indrelid {EQUALS} c.oid AND i.indisunique),
   'checks', (
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(pg_catalog.pg_get_expr(k.conbin, k.conrelid), (
       SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey))))
-    FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'),
+      WHERE a.attrelid {EQUALS} c.oid AND a.attnum {EQUALS} ANY (k.conkey))))
+    FROM pg_catalog.pg_constraint k WHERE k.conrelid {EQUALS} c.oid AND k.contype {EQUALS} 'c'),
   'references', (
-    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(f.confrelid::pg_catalog.regclass::text, (
-      SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, b.attname))
-      FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) AS pair (own, other)
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = pair.own
-      JOIN pg_catalog.pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = pair.other)))
-    FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'),
-  'partitions', CASE WHEN c.relkind = 'p' THEN (
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array({_name_of("q.nspname", "p.relname")}, (
+      SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, b.attname,
+        'OPERATOR(' {JOINED} pg_catalog.quote_ident(z.nspname::pg_catalog.text) {JOINED} '.'
+        {JOINED} o.oprname::pg_catalog.text {JOINED} ')'))
+      FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey), pg_catalog.unnest(f.conpfeqop))
+        AS pair (own, other, same)
+      JOIN pg_catalog.pg_attribute a ON a.attrelid {EQUALS} f.conrelid AND a.attnum {EQUALS} pair.own
+      JOIN pg_catalog.pg_attribute b ON b.attrelid {EQUALS} f.confrelid AND b.attnum {EQUALS} pair.other
+      JOIN pg_catalog.pg_operator o ON o.oid {EQUALS} pair.same
+      JOIN pg_catalog.pg_namespace z ON z.oid {EQUALS} o.oprnamespace)))
+    FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class p ON p.oid {EQUALS} f.confrelid
+    JOIN pg_catalog.pg_namespace q ON q.oid {EQUALS} p.relnamespace
+    WHERE f.conrelid {EQUALS} c.oid AND f.contype {EQUALS} 'f'),
+  'partitions', CASE WHEN c.relkind {EQUALS} 'p' THEN (
     SELECT pg_catalog.json_object_agg(r.relname, (
       SELECT pg_catalog.json_object_agg(k.conname, (
         SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)))
-      FROM pg_catalog.pg_constraint k WHERE k.conrelid = r.oid))
-    FROM pg_catalog.pg_partition_tree(c.oid) tree JOIN pg_catalog.pg_class r ON r.oid = tree.relid) END
-)::text
-FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('{name}')
+        WHERE a.attrelid {EQUALS} k.conrelid AND a.attnum {EQUALS} ANY (k.conkey)))
+      FROM pg_catalog.pg_constraint k WHERE k.conrelid {EQUALS} r.oid))
+    FROM pg_catalog.pg_partition_tree(c.oid::pg_catalog.regclass) tree
+    JOIN pg_catalog.pg_class r ON r.oid {EQUALS} tree.relid) END
+)::pg_catalog.text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid {EQUALS} c.relnamespace
+WHERE c.oid {EQUALS} pg_catalog.to_regclass('{{name}}')
 """
 
 
@@ -74,6 +101,8 @@ class ServerColumn:
     Attributes:
         type_name: Its type without a length or precision, and for a domain the type that it is over: a cast to it cuts
             nothing off. (One to a domain over `varchar(3)` would, where INSERT refuses what is too long.)
+        cast: That type's name with its schema: no other type of that name can be meant.
+        equals: The operator by which its values are the same: that type's own, wherever it is.
         type_oid: Number of that type.
         is_always_generated: Whether INSERT refuses any value for it (GENERATED ALWAYS AS IDENTITY).
         is_not_null: Whether it cannot be NULL.
@@ -84,6 +113,8 @@ class ServerColumn:
     """
 
     type_name: str
+    cast: str
+    equals: str
     type_oid: int
     is_always_generated: bool
     is_not_null: bool
@@ -99,8 +130,7 @@ class ServerTable:
 
     Attributes:
         oid: The table's number.
-        type_name: The name of its rows' type, with its schema, as it is written in SQL.
-        name: Its name as the server writes it.
+        name: Its name with its schema.
         copy_refusal: Why COPY cannot serve where INSERT can, if so.
         has_triggers: Whether it has triggers of the user's.
         has_odd_uniqueness: Whether rows may exclude each other in ways that columns alone do not tell: exclusion
@@ -108,13 +138,13 @@ class ServerTable:
         columns: Its columns, by name.
         unique: Sets of columns of its plain unique indexes.
         checks: Its CHECK constraints: the expression and the columns.
-        references: Its foreign keys: the table referred to, as it is written in SQL, and pairs of column names.
+        references: Its foreign keys: the table referred to, with its schema, and for each column its name, the name
+            of the one that it refers to, and the operator by which the server compares the two, the other's first.
         partitions: The columns of each named constraint of each of its partitions, by name; the table itself among
             them.
     """
 
     oid: int
-    type_name: str
     name: str
     copy_refusal: str | None
     has_triggers: bool
@@ -122,7 +152,7 @@ class ServerTable:
     columns: Mapping[str, ServerColumn]
     unique: tuple[frozenset[str], ...]
     checks: tuple[tuple[str, frozenset[str]], ...]
-    references: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    references: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...]
     partitions: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
@@ -152,9 +182,7 @@ def verification(name: str, table: ServerTable, quote: Callable[[str], str]) -> 
     """
     quoted = name.replace("'", "''")
     found = [f"pg_catalog.to_regclass('{quoted}')::pg_catalog.oid"]
-    found += [
-        f"pg_catalog.pg_typeof((NULL::{table.type_name}).{quote(column)})::pg_catalog.oid" for column in table.columns
-    ]
+    found += [f"pg_catalog.pg_typeof((NULL::{table.name}).{quote(column)})::pg_catalog.oid" for column in table.columns]
     known = [table.oid, *[column.declared_oid for column in table.columns.values()]]
     same = [f"{now} OPERATOR(pg_catalog.=) {before}::pg_catalog.oid" for now, before in zip(found, known, strict=True)]
     return f"SELECT 1 OPERATOR(pg_catalog./) ({' AND '.join(same)})::pg_catalog.int4"
@@ -164,14 +192,15 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
     unique = facts["unique"] or []
     return ServerTable(
         oid=facts["oid"],
-        type_name=facts["type"],
         name=facts["name"],
         copy_refusal=_copy_refusal(facts),
         has_triggers=facts["triggers"],
         has_odd_uniqueness=facts["exclusions"] or None in unique,
         columns={
             name: ServerColumn(
-                type_name=type_name,
+                type_name=type_name.removeprefix("pg_catalog."),  # where another is found under the name
+                cast=f"{schema}.{own_name}",
+                equals=EQUALS if kind == "e" else f"OPERATOR({schema}.=)",
                 type_oid=oid,
                 is_always_generated=always,
                 is_not_null=not_null,
@@ -180,14 +209,24 @@ def _server_table(facts: dict[str, Any]) -> ServerTable:
                 declared_as=declared_as,
                 declared_oid=declared_oid,
             )
-            for name, (type_name, oid, always, not_null, numbered, kind, declared_as, declared_oid) in (
-                facts["columns"] or {}
-            ).items()
+            for name, (
+                type_name,
+                schema,
+                own_name,
+                oid,
+                always,
+                not_null,
+                numbered,
+                kind,
+                declared_as,
+                declared_oid,
+            ) in (facts["columns"] or {}).items()
         },
         unique=tuple(frozenset(columns) for columns in unique if columns),
         checks=tuple((expression, frozenset(columns or ())) for expression, columns in facts["checks"] or ()),
         references=tuple(
-            (parent, tuple((own, other) for own, other in pairs)) for parent, pairs in facts["references"] or ()
+            (parent, tuple((own, other, same) for own, other, same in pairs))
+            for parent, pairs in facts["references"] or ()
         ),
         partitions={
             name: {constraint: tuple(columns or ()) for constraint, columns in (constraints or {}).items()}

@@ -153,14 +153,14 @@ class _Keys:
         references = [
             (parent, sorted(pairs, key=itemgetter(1)))
             for parent, pairs in table.server.references
-            if all(own in names for own, _ in pairs)
+            if all(own in names for own, _, _ in pairs)
         ]
-        columns = [*chain.from_iterable(uniques), *[own for _, pairs in references for own, _ in pairs]]
+        columns = [*chain.from_iterable(uniques), *[own for _, pairs in references for own, _, _ in pairs]]
         return cls(
             table,
             uniques=[(tuple([names[column] for column in unique]), unique) for unique in uniques],
             references=[
-                (parent, tuple([other for _, other in pairs]), tuple([names[own] for own, _ in pairs]))
+                (parent, tuple([other for _, other, _ in pairs]), tuple([names[own] for own, _, _ in pairs]))
                 for parent, pairs in references
                 if parent in upserted
             ],

@@ -22,7 +22,7 @@ from batchwrite.sinks.postgresql.fallback import FallbackPlan, Refusal, message_
 from batchwrite.sinks.postgresql.layout import Group, Layout, lay_out
 from batchwrite.sinks.postgresql.order import is_bulk_first
 from batchwrite.sinks.postgresql.rules import LentPostgresqlRules, PostgresqlRules
-from batchwrite.sinks.postgresql.tables import FastTable, table_name
+from batchwrite.sinks.postgresql.tables import FastTable, table_name, translated_name
 from batchwrite.sinks.postgresql.texts import NoFastPath, trusts_adapters
 from batchwrite.sinks.sql import AnotherWay, FailedAt, SqlSink
 from batchwrite.suspects import find_suspects
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 _FIRST_WITH_PIPELINES = 140_000
 
 _FEATURE_NOT_SUPPORTED = "0A000"
+
+# What the rules have a connection speak, if it can: what is escaped as a text must not be something else as bytes.
+_ENCODING = "utf-8"
 
 # NULLs in arrays are read as the text 'NULL' where a session is set so.
 _READ_NULLS = b"SET LOCAL array_nulls = on"
@@ -190,9 +193,10 @@ class PostgresqlSink(SqlSink):
             if isinstance(error, Exception):
                 raise FlushFailed(fault) from error
             raise
-        commit = wire.Commit() if commits_along else None
+        spare_commit = self._deadlines[connection].spare_commit
+        commit = wire.Commit(spare_commit) if commits_along else None
         talk = self._talk(connection, tables, parts, commit, last)
-        return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing)
+        return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing, spare_commit)
 
     def _closing(self, connection: Connection, books: Books | None) -> Closing:
         """Gives the statements that write what is to be committed with the items."""
@@ -200,7 +204,7 @@ class PostgresqlSink(SqlSink):
             return lambda _refused: ()
         quote = connection.dialect.identifier_preparer.quote
         return lambda refused: [
-            make(table_name(connection.dialect, table), rows, quote)
+            make(translated_name(connection, table), rows, quote)
             for table, rows, is_kept in books(refused)
             for make in ([wire.insert_of] if is_kept else [wire.insert_of, wire.delete_of])
             if rows
@@ -256,6 +260,7 @@ class PostgresqlSink(SqlSink):
             self._give_back,
             self._rules,
             closing=self._closing(connection, books),
+            on_commit=self._deadlines[connection].spare_commit,
         )
 
     def _suspects(self, items: Sequence[Sequence[Write]], layout: Layout) -> set[int]:
@@ -366,9 +371,12 @@ class PostgresqlSink(SqlSink):
             raise NoFastPath("the connection adapts Python's own types in a way of its own")
         if connection.get_execution_options().get("schema_translate_map"):
             raise NoFastPath("schemas are translated (schema_translate_map), which SQLAlchemy alone can do")
+        transformer = Transformer(raw)
+        if transformer.encoding != _ENCODING:
+            raise NoFastPath("the database converts no texts (SQL_ASCII)")
         return BulkWriter(
             tables,
-            Transformer(raw),
+            transformer,
             self._statements.check_values,
             self._statements.note_slow,
         )

@@ -35,6 +35,13 @@ def table_name(dialect: Dialect, table: sqlalchemy.Table) -> str:
     return _without_escapes(dialect.identifier_preparer.format_table(table))
 
 
+def translated_name(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> str:
+    """Likewise, with the schema to which the connection translates the table's (`schema_translate_map`)."""
+    preparer = connection.dialect.identifier_preparer
+    schema, name = connection.schema_for_object(table), preparer.quote(table.name)
+    return _without_escapes(f"{preparer.quote_schema(schema)}.{name}" if schema else name)
+
+
 def _without_escapes(name: str) -> str:
     """A quoted name as it is sent: SQLAlchemy doubles `%` in it, for drivers that look for parameters in the text."""
     return name.replace("%%", "%")
@@ -72,7 +79,7 @@ class FastTable:
 
     @property
     def regclass(self) -> str:
-        """Its name as the server writes it where it refers to it."""
+        """Its name with its schema, as the server has it."""
         return self.server.name
 
     def quote(self, name: str) -> str:
@@ -85,7 +92,12 @@ class FastTable:
 
     def cast(self, column: str) -> str:
         """The type that a column's texts are cast to."""
-        name: str = self._server_column(column).type_name
+        name: str = self._server_column(column).cast
+        return name
+
+    def equals(self, column: str) -> str:
+        """The operator by which a column's values are the same."""
+        name: str = self._server_column(column).equals
         return name
 
     def is_always_generated(self, columns: Sequence[str]) -> bool:

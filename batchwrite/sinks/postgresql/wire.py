@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg import errors, pq
 
 from batchwrite.errors import BatchWriteError
+from batchwrite.sinks.postgresql.names import EQUALS
+from batchwrite.sinks.postgresql.notices import leaves_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
+    from psycopg.errors import Diagnostic
     from psycopg.pq.abc import PGconn, PGresult
 
 IDLE = pq.TransactionStatus.IDLE
@@ -75,7 +78,7 @@ def insert_of(table: str, rows: Sequence[Mapping[str, Any]], quote: Callable[[st
 
 def delete_of(table: str, rows: Sequence[Mapping[str, Any]], quote: Callable[[str], str]) -> Statement:
     """The statement that deletes the rows that `insert_of` has inserted; none of their values is missing."""
-    same = " AND ".join(f"target.{quote(name)} = source.{quote(name)}" for name in rows[0])
+    same = " AND ".join(f"target.{quote(name)} {EQUALS} source.{quote(name)}" for name in rows[0])
     source = f"pg_catalog.json_populate_recordset(NULL::{table}, $1::pg_catalog.json)"
     sql = f"DELETE FROM {table} AS target USING {source} AS source WHERE {same}"
     return Statement(sql.encode(), [json.dumps(list(map(dict, rows))).encode()])
@@ -88,11 +91,28 @@ _COMMIT = b"COMMIT"
 class Commit:
     """A COMMIT that goes along with other statements.
 
+    Args:
+        on_begin: Called when there is nothing before it any more that the server could be busy with.
+
     Attributes:
         is_sent: Whether it may have reached the server.
+        is_running: Whether all before it has been answered.
+        is_warned: Whether the server has warned that what is committed may be lost.
     """
 
+    on_begin: Callable[[], None]
     is_sent: bool = False
+    is_running: bool = False
+    is_warned: bool = False
+
+    def begin(self) -> None:
+        """All before it has been answered."""
+        self.is_running = True
+        self.on_begin()
+
+    def hear(self, notice: Diagnostic) -> None:
+        """Take in what the server says, unasked, beside its answers."""
+        self.is_warned |= self.is_running and leaves_doubt(notice)
 
 
 class StatementFailed(Exception):
@@ -226,7 +246,7 @@ def pipeline(
     results: list[PGresult] = []
     try:
         yield from _send(connection, statements, commit)
-        yield from _gather(connection, results)
+        yield from _gather(connection, results, commit, len(statements) - 1)
     except errors.OperationalError:
         _add_last_words(connection, results)
         _raise_if_any_failed(
@@ -245,6 +265,7 @@ def _send(connection: PGconn, statements: Sequence[Statement], commit: Commit | 
     """
     for number, (sql, parameters) in enumerate(statements, 1):
         if commit is not None and number == len(statements):
+            connection.send_flush_request()  # the answers to all before it are to come while it may be waiting
             commit.is_sent = True
         connection.send_query_params(sql, list(parameters))  # psycopg 3.2 takes no other sequence
         if sum(map(len, filter(None, parameters))) > _BYTES_TO_GATHER:
@@ -274,10 +295,14 @@ def _raise_if_any_failed(
         _raise_if_failed(result, number, encoding)
 
 
-def _gather(connection: PGconn, results: list[PGresult]) -> Generator[bool, None, None]:
+def _gather(
+    connection: PGconn, results: list[PGresult], commit: Commit | None, place_of_commit: int
+) -> Generator[bool, None, None]:
     """All results of a pipeline, one for each statement."""
     is_between = True  # the results of two statements, where nothing more would mean that the connection is dead
     while True:
+        if commit is not None and len(results) == place_of_commit and not commit.is_running:
+            commit.begin()
         result = yield from _next_result(connection)
         if result is None:
             if is_between:
