@@ -59,6 +59,9 @@ class Recorder:
             return
         statement = self.insert_with_conflict(table).values(row)
         changes = {name: statement.excluded[name] for name in names}
+        if changes:  # SQLAlchemy leaves an `onupdate` out here, which belongs to every change of a row
+            touched = (column for column in table.columns if column.onupdate is not None and column.name not in changes)
+            changes |= {column.name: column.onupdate.arg for column in touched}
         conflict = {"index_elements": list(key)}
         self.record(
             table,
@@ -90,7 +93,8 @@ class Recorder:
 
 
 def flushed(connection, instance) -> int:
-    """The row that the ORM makes of an instance; the session is given up, not closed: that would undo the transaction."""
+    """The row that the ORM makes of an instance."""
+    # The session is given up, not closed, which would undo the transaction.
     session = Session(connection, join_transaction_mode="rollback_only")
     session.add(instance)
     session.flush()
@@ -135,15 +139,17 @@ def exactly(value):
 
 def key_value(column, value):
     """A row is found by the number that a value is, where the column's type has no say in it."""
-    return exactly(value) if isinstance(column.type, Integer) else value
+    is_whole = isinstance(column.type, Integer) and isinstance(value, numbers.Integral)
+    return exactly(value) if is_whole else value
 
 
 def at(table, key):
     """What finds a row: its key, whose values are of the columns' types, whatever their own."""
+    columns = [(table.c[name], key_value(table.c[name], value)) for name, value in key.items()]
     return and_(
         *(
-            table.c[name] == (value if isinstance(value, ClauseElement) else literal(key_value(table.c[name], value), table.c[name].type))
-            for name, value in key.items()
+            column == (value if isinstance(value, ClauseElement) else literal(value, column.type))
+            for column, value in columns
         )
     )
 

@@ -33,9 +33,7 @@ def engine_of(database: str) -> Iterator[Engine]:
             yield engine
         return
     module, kind, made = (
-        (mariadb, MariaDatabases, mariadb_database)
-        if database == MARIADB
-        else (servers, Databases, postgres_database)
+        (mariadb, MariaDatabases, mariadb_database) if database == MARIADB else (servers, Databases, postgres_database)
     )
     server = module.start_server()
     databases = kind(server.url)
@@ -59,9 +57,7 @@ def main() -> int:
     seed = SystemRandom().randrange(2**32) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
     with engine_of(asked.database) as engine:
-        figures = fuzz(
-            engine, seed=seed, seconds=asked.minutes * 60, theme=asked.theme, most=asked.most, tell=_tell
-        )
+        figures = fuzz(engine, seed=seed, seconds=asked.minutes * 60, theme=asked.theme, most=asked.most, tell=_tell)
     print("\n".join(figures.lines()))
     return 1 if figures.findings else 0
 

@@ -136,7 +136,9 @@ class FuzzCase:
 
     def definitions_of_tables(self) -> str:
         """Python that makes `metadata` and the tables."""
-        return "\n".join(["metadata, views = MetaData(), MetaData()", *chain(*(table.lines() for table in self.tables))])
+        return "\n".join(
+            ["metadata, views = MetaData(), MetaData()", *chain(*(table.lines() for table in self.tables))]
+        )
 
     def definitions_of_items(self) -> str:
         """Python that makes `items`, a list of functions and statements, and `planted`."""

@@ -7,7 +7,7 @@ from random import Random
 from fuzz_case import FEWEST_FOR_COPY, WINDOW, Alteration, FuzzCase, FuzzItem, FuzzWrite, Manner
 from fuzz_tables import BAD_N, DrawnTable, draw_table
 from fuzz_types import LITE, MARIADB, MY, PG, POSTGRESQL, SETTINGS, SQLITE, WIDER, Kind
-from odd_values import AMBIGUOUS, ODD, ODD_DELTAS
+from odd_values import AMBIGUOUS, ODD_DELTAS
 
 EVERYWHERE = (SQLITE, POSTGRESQL, MARIADB)
 
@@ -113,7 +113,9 @@ class _CaseDrawer:
         if theme == "increments":
             self._methods = ("increment", "increment", "increment", "update", "upsert")
         if theme == "poison keys":
-            self._methods = random.choice([("upsert", "update", "increment", "insert"), ("update", "increment", "delete")])
+            self._methods = random.choice(
+                [("upsert", "update", "increment", "insert"), ("update", "increment", "delete")]
+            )
         if theme == "conflict":
             self._methods = random.choice([("insert",), ("insert",), ("insert", "upsert"), ("insert", "update")])
         if theme in {"exotic", "partitions"}:
@@ -184,7 +186,9 @@ class _CaseDrawer:
     def _troubled(self, count: int) -> list[int]:
         """Which items are in trouble: mostly few, for a chunk in which most fail never gets to show its bulk path."""
         shares = [0.6, 1.0] if self._theme in {"same keys", "increments"} else [0, 0.3, 1.0]
-        most = self._random.choice([0, 0 if self._theme == "conflict" else 1, 1, 1, 2, 2, int(count * self._random.choice(shares))])
+        most = self._random.choice(
+            [0, 0 if self._theme == "conflict" else 1, 1, 1, 2, 2, int(count * self._random.choice(shares))]
+        )
         return self._random.sample(range(count), min(most, count))
 
     def _write(self, table: DrawnTable) -> FuzzWrite:
@@ -240,7 +244,7 @@ class _CaseDrawer:
             return random.choice(_expressions(table.name))
         if self._theme == "same keys" and random.random() < 0.5:
             return random.choice(AMBIGUOUS)
-        return random.choice(kind.near if kind.near and random.random() < 0.5 else ODD)
+        return random.choice(kind.near if kind.near and random.random() < 0.5 else kind.odd())
 
     def _items_of_session_functions(self) -> Iterator[FuzzItem]:
         """Orders and their lines, which ask the session for the key that their order has got."""
@@ -254,7 +258,9 @@ class _CaseDrawer:
             # A second line would ask after the first has been inserted, and get the line's own key but by `currval`.
             for _ in range(random.randint(1, 2) if "currval" in function else 1):
                 row = {name: value for name, value in self._row(child, full=True).items() if name != "p"}
-                lines.append(FuzzWrite(method="insert", table="t1", values=row if is_default else {**row, "p": function}))
+                lines.append(
+                    FuzzWrite(method="insert", table="t1", values=row if is_default else {**row, "p": function})
+                )
             yield (order, *lines)
 
     def with_alterations(self, items: list[FuzzItem], chunk_size: int) -> list[FuzzItem]:
@@ -278,11 +284,14 @@ class _CaseDrawer:
         random = self._random
         sizes = [1, 2, 3, 5, count, count, count + 1]
         ways = ["stream", "stream", "stream", "run", "general"]
-        # There, deferred constraints wait for the caller's own COMMIT, and SQLite's ROLLBACK undoes what is the caller's.
+        # There, deferred constraints wait for the caller's COMMIT, and SQLite's ROLLBACK undoes what is the caller's.
         if not any(word in text for word in ("DEFERRED", "ROLLBACK") for text in _sources(self._tables)):
             ways.append("in_session")
         if self._theme == "alter":
-            return Manner(chunk_size=random.choice([1, 2, max(1, count // 2)]), way=random.choice(["stream", "stream", "stream", "general"]))
+            return Manner(
+                chunk_size=random.choice([1, 2, max(1, count // 2)]),
+                way=random.choice(["stream", "stream", "stream", "general"]),
+            )
         if self._theme == "session functions":
             sizes = [2, 3, count]
         return Manner(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fuzz_case import FuzzCase, script
-from fuzz_compare import Comparer, Finding, InvalidCase, set_up_of
+from fuzz_compare import Comparer, InvalidCase, set_up_of
 from fuzz_draw import draw_cases
+from fuzz_findings import Finding
 from fuzz_shrink import shrunk
 from sqlalchemy import Engine
 
@@ -35,9 +36,9 @@ class Figures:
         """The figures for people."""
         kinds = Counter(finding.kind for _, finding in self.findings)
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
+        done = f"{self.runs:,} runs of {self.tables:,} tables and {self.items:,} items"
         lines = [
-            f"{self.database}, seed {self.seed}: {self.runs:,} runs of {self.tables:,} tables and {self.items:,} items "
-            f"in {self.seconds:,.0f} s; findings: {told}",
+            f"{self.database}, seed {self.seed}: {done} in {self.seconds:,.0f} s; findings: {told}",
             f"themes: {_counted(self.themes)}",
             f"differ as is promised: {self.may_differ:,}; could not be made: {self.invalid:,}",
             f"refused in the library's words: {_counted(self.refusals)}",
@@ -129,5 +130,6 @@ def shrunk_finding(comparer: Comparer, case: FuzzCase, finding: Finding, *, seco
 def report(case: FuzzCase, finding: Finding) -> str:
     """A finding for people: what it is, and a script that shows it."""
     title = f"{finding.kind} on {case.database} ({case.theme})"
+    words = finding.text.replace("\n", "\n# ")
     text = script(case, title=title, statuses=finding.statuses, set_up=set_up_of(case))
-    return f"{'=' * 100}\n# {title}: {finding.signature}\n# {finding.text}\n\n{text}"
+    return f"# {'=' * 98}\n# {title}: {finding.signature}\n# {words}\n\n{text}"

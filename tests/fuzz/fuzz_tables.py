@@ -11,7 +11,20 @@ ROLE = "batchwrite_fuzz"
 BAD_N = ("7", "0", "60", "-5")
 """Values of column n that the rules below refuse; 1 to 4 are fine with all of them."""
 
-ERROR_CODES = ("P0001", "42501", "42601", "42P01", "42703", "23505", "22012", "XX000", "0A000", "55000", "28000", "U0001")
+ERROR_CODES = (
+    "P0001",
+    "42501",
+    "42601",
+    "42P01",
+    "42703",
+    "23505",
+    "22012",
+    "XX000",
+    "0A000",
+    "55000",
+    "28000",
+    "U0001",
+)
 """What triggers on PostgreSQL raise: nothing that passes, so that the item alone is to blame."""
 
 MYSQL_NUMBERS = (1644, 1146, 1054, 1142, 1064, 1062, 3999, 30001)
@@ -92,7 +105,9 @@ def _numbers(database: str) -> list[Kind]:
     return [BIG, BIG, *[kind for kind in kinds_for(database) if kind.source in {"Double", "Numeric(30, 10)"}]]
 
 
-_SET = frozenset({"Text", "String(40)", "Interval", "DateTime", "DateTime(timezone=True)", "LargeBinary", "Double", "Float"})
+_SET = frozenset(
+    {"Text", "String(40)", "Interval", "DateTime", "DateTime(timezone=True)", "LargeBinary", "Double", "Float"}
+)
 """Types whose texts settings of the session have to do with."""
 
 
@@ -172,9 +187,12 @@ def _unique(random: Random, database: str, table: DrawnTable) -> None:
     if database == POSTGRESQL:
         ways.append((table.parts, plain[:-1] + ", postgresql_nulls_not_distinct=True)"))
     if database != MARIADB:
-        where = f"text('n > 2')"
+        where = "text('n > 2')"
         ways.append(
-            (table.after, f'Index("ix_{name}", {name}.c.u, unique=True, postgresql_where={where}, sqlite_where={where})')
+            (
+                table.after,
+                f'Index("ix_{name}", {name}.c.u, unique=True, postgresql_where={where}, sqlite_where={where})',
+            )
         )
         ways.append((table.after, f'Index("ix_{name}", {name}.c.n, {name}.c.u, unique=True)'))
     where_to, line = random.choice(ways)
@@ -291,6 +309,3 @@ def _partition(random: Random, database: str, table: DrawnTable) -> None:
             "(PARTITION p0 VALUES LESS THAN (2), PARTITION p1 VALUES LESS THAN (50))"
         )
     return None
-
-
-

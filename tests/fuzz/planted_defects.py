@@ -41,16 +41,17 @@ DEFECTS = {
         databases=(POSTGRESQL, MARIADB),
         theme="increments",
         changes=(
-            (known, "_exact_delta", lambda table, column, delta: delta),
+            (known, "_exact_delta", lambda _table, _column, delta: delta),
             (sums, "exact_sum", _in_its_own_width),
             (planner, "exact_sum", _in_its_own_width),
         ),
     ),
+    # Elsewhere plans are made in the chunk's transaction, where whatever is raised leads to the items one by one.
     "values of any class are compared": Defect(
-        databases=EVERY,
+        databases=(POSTGRESQL,),
         theme="same keys",
         changes=(
-            (planner, "are_plain", lambda values: True),
+            (planner, "are_plain", lambda *_: True),
             (planner, "is_not_itself", lambda value: bool(value != value)),
         ),
     ),
@@ -69,7 +70,7 @@ DEFECTS = {
     "ROLLBACK by the database is not noticed": Defect(
         databases=(SQLITE,),
         theme="conflict",
-        changes=((SqliteRules, "has_undone_all", lambda rules, connection: False),),
+        changes=((SqliteRules, "has_undone_all", lambda *_: False),),
     ),
     "array_nulls is as the session has it": Defect(
         databases=(POSTGRESQL,),
@@ -79,7 +80,7 @@ DEFECTS = {
     "a table is looked up once": Defect(
         databases=(POSTGRESQL,),
         theme="alter",
-        changes=((postgresql_tables, "verification", lambda name, version: "SELECT 1"),),
+        changes=((postgresql_tables, "verification", lambda *_: "SELECT 1"),),
     ),
     "rows that replace others are sorted": Defect(
         databases=(SQLITE,), theme="conflict", changes=((SqliteRules, "keeps_sqlite_order", False),)
@@ -88,8 +89,8 @@ DEFECTS = {
         databases=EVERY,
         theme="session functions",
         changes=(
-            (expressions, "_is_pure", lambda function: True),
-            (tables, "has_dependent_default", lambda column: False),
+            (expressions, "_is_pure", lambda *_: True),
+            (tables, "has_dependent_default", lambda *_: False),
         ),
     ),
 }
