@@ -38,6 +38,7 @@ def test_every_fault_at_every_statement_leaves_what_the_reference_has(postgres_d
 
 _EXPRESSIONS = "values that are SQL expressions: an INSERT like the others, a row at a time"
 _BY_HAND = "databases that have no ON CONFLICT"
+_ENCODINGS = "connections that speak another encoding than UTF-8"
 _COMMAND = "the command line's, before a run and outside of any chunk"
 
 # Places in the sinks' code that no workload comes by, with the reason.
@@ -56,8 +57,16 @@ _NOT_SWEPT = {
     "positional.py, insert: connection.exec_driver_sql(prepared.text, rows)": "drivers whose parameters have no names",
     "ledger.py, job: with engine.connect() as connection:": _COMMAND,
     "ledger.py, job: "
-    "job: str | None = connection.scalar(select(self.runs.c.job).where(self.runs.c.run_id == run_id))": _COMMAND,
+    "job: str | None = connection.scalar(select(self.runs.c.job).where(equals(self.runs.c.run_id, run_id)))": _COMMAND,
     'ledger.py, remember: connection.execute(insert(self.runs), {"run_id": run_id, "job": job})': _COMMAND,
+    "ledger.py, _is_there: with database.connect() as connection:": _COMMAND,
+    "ledger.py, _is_there: return bool(connection.scalar(query))": _COMMAND,
+    "ledger.py, _is_there: return inspect(database).has_table(table.name, schema=table.schema)": "other databases",
+    "postgresql/rules.py, commit: super().commit(connection)": "drivers other than psycopg",
+    "postgresql/rules.py, _speak_utf8: connection.exec_driver_sql(_SPEAK_UTF8)": _ENCODINGS,
+    "postgresql/rules.py, commit: "
+    "connection.exec_driver_sql(f\"SET LOCAL client_encoding TO '{encoding}'\")": _ENCODINGS,
+    "postgresql/rules.py, _mark: savepoint.rollback()": "servers that are PostgreSQL in name only",
     "postgresql/attempt.py, blockers: result = asked._pgconn.exec_params(_BLOCKERS, [parameter])  "
     "# noqa: SLF001 - another of the same class": "only where one chunk waits for the lock of another, in its time",
     "postgresql/sink.py, _copy: "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.schema import ColumnCollectionConstraint
 
 from batchwrite.errors import BatchWriteError, ConfigurationError
@@ -221,8 +221,13 @@ class PostgresqlRules(DialectRules):
         What was read may have been committed without being replicated, and COMMIT waits for no standby where nothing
         was written.
         """
-        with suppress(DBAPIError), connection.begin_nested():  # a server that is PostgreSQL in name only
+        savepoint = connection.begin_nested()
+        try:
             connection.exec_driver_sql(_MARK)
+        except ProgrammingError:  # a server that is PostgreSQL in name only: what is read has to do
+            savepoint.rollback()
+        else:
+            savepoint.commit()
             self._marked.add(connection)
 
     def constraint_name(self, constraint: Constraint) -> str | None:
