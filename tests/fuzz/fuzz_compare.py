@@ -30,6 +30,8 @@ from batchwrite.sinks.sql import SqlSink
 
 PATIENCE_SECONDS = 30
 
+_LOG = logging.getLogger("batchwrite")
+
 
 class InvalidCase(Exception):
     """The tables cannot be made: nobody's fault but the generator's."""
@@ -62,10 +64,12 @@ class Comparer:
         if self._dialect == SQLITE:
             event.listen(self._admin, "connect", set_up_sqlite)
         self._prepare()
-        logging.getLogger("batchwrite").setLevel(logging.CRITICAL)
+        self._level = _LOG.level
+        _LOG.setLevel(logging.CRITICAL)
 
     def close(self) -> None:
-        """Leave the database empty."""
+        """Leave the database empty, and the log as it was."""
+        _LOG.setLevel(self._level)
         self.drop()
         self._admin.dispose()
 
