@@ -238,7 +238,7 @@ def _others_garbage_left_alone() -> Iterator[None]:
 def reason_of(error: Exception) -> str:
     """What to say of an exception: no password, and no values where it is the database's."""
     name = type(error).__name__
-    message = str(error) if name == "NotWrittenError" else classify(error).message
+    message = str(error) if name == "NotWrittenError" else classify(error, has_rows=False).message
     return f"{name}: {' '.join(message.split())}"
 
 

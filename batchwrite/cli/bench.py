@@ -183,7 +183,7 @@ def _measure(chosen: Sequence[Workload], settings: Settings, url: str | None) ->
             return run(chosen, settings, url, say)
         except (SQLAlchemyError, OSError) as error:
             secrets = secrets_in(make_url(url)) if url else ()
-            raise CommandError(f"cannot measure: {classify(error, scrub=secrets).message}") from error
+            raise CommandError(f"cannot measure: {classify(error, scrub=secrets, has_rows=False).message}") from error
 
 
 def _shared_retail_file() -> Path | None:

@@ -55,7 +55,7 @@ def database_errors(engine: Engine) -> Iterator[None]:
     except NoSuchTableError:
         raise
     except (SQLAlchemyError, OSError) as error:
-        message = classify(error, scrub=secrets_in(engine.url)).message
+        message = classify(error, scrub=secrets_in(engine.url), has_rows=False).message
         raise CommandError(f"cannot use the database: {message}") from error
 
 

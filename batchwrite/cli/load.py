@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,7 @@ from batchwrite.cli.load_input import FollowedRecords
 from batchwrite.cli.rejects import described, reasons_path, rejects_at
 from batchwrite.cli.render import print_summary, progress, rate, write_stdout
 from batchwrite.cli.retry import dead_letters, load_job
-from batchwrite.cli.signals import interruption, undisturbed
+from batchwrite.cli.signals import interruption
 from batchwrite.errors import ConfigurationError, LedgerMismatch, SourceError
 from batchwrite.result import OutcomeStatus, Status
 from batchwrite.sources import DelimitedReader, InputUnreadable, JsonLinesReader, LineReader, RecordMapper, open_input
@@ -204,7 +204,7 @@ def run_load(options: LoadOptions) -> int:
         raise WrongUsage("--delimiter goes with --format csv")
     if options.run_id is not None and options.from_line is not None:
         raise WrongUsage("a recorded load knows where to go on: leave out --from-line, or --run-id")
-    with _opened(options.file) as source, open_database(options.url) as engine:
+    with interruption() as interrupted, _opened(options.file) as source, open_database(options.url) as engine:
         table = reflect_table(engine, options.table)
         how: dict[str, Any] = {
             "mapping": mapping,
@@ -229,18 +229,17 @@ def run_load(options: LoadOptions) -> int:
         goes_on = was_known or options.from_line is not None
         with _rejects(options, reader.preamble, engine, goes_on=goes_on) as rejects:
             follower = _Follower(rejects)
-            with interruption() as interrupted:
-                with (
-                    ending_with(CommandError, LedgerMismatch, SourceError),
-                    ending_with(WrongUsage, ConfigurationError),
-                ):
-                    stream = writer.stream(interrupted.watch(records), mapper, run_id=options.run_id)
-                with _progress(table.fullname, source) as tick:
-                    follower.follow(stream, tick)
-                result = _result_of(stream)
-    if records.has_ended and lines.number < (options.from_line or 1) - 1:
-        raise WrongUsage(f"there is no line {options.from_line:,}: the input has {lines.number:,} lines")
-    with undisturbed():
+            with (
+                ending_with(CommandError, LedgerMismatch, SourceError),
+                ending_with(WrongUsage, ConfigurationError),
+            ):
+                stream = writer.stream(interrupted.watch(records), mapper, run_id=options.run_id)
+            with suppress(KeyboardInterrupt), _progress(table.fullname, source) as tick:
+                follower.follow(stream, tick)  # a second Ctrl-C ends it wherever it is
+            interrupted.ignore()
+            result = _result_of(stream)
+        if records.has_ended and lines.number < (options.from_line or 1) - 1:
+            raise WrongUsage(f"there is no line {options.from_line:,}: the input has {lines.number:,} lines")
         return _give(follower.explained(result), follower, records, options, table.fullname)
 
 

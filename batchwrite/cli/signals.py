@@ -23,7 +23,12 @@ class Interruption:
 
     def __init__(self) -> None:
         self._requested = False
-        self._waiting = False
+        self._waiting = True  # before the first item is asked for, nothing can be lost
+        self._is_over = False
+
+    def ignore(self) -> None:
+        """Hear of no more: the end has come, and what there is to say of it must not be cut off."""
+        self._is_over = True
 
     def watch(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, until an end is asked for.
@@ -46,24 +51,13 @@ class Interruption:
 
     def handle(self, number: int, _frame: object) -> None:
         """Be the handler of SIGINT."""
+        if self._is_over:
+            return
         # Where another handler is in place, that one defers the first signal and hands on the second.
         is_second = self._requested or signal.getsignal(number) != self.handle
         self._requested = True
         if self._waiting or is_second:
             raise KeyboardInterrupt
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hear of no Ctrl-C while the block lasts, which must be short: what it says must not be cut off."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager

@@ -59,9 +59,8 @@ _NOT_SWEPT = {
     "ledger.py, job: "
     "job: str | None = connection.scalar(select(self.runs.c.job).where(equals(self.runs.c.run_id, run_id)))": _COMMAND,
     'ledger.py, remember: connection.execute(insert(self.runs), {"run_id": run_id, "job": job})': _COMMAND,
-    "ledger.py, _is_there: with database.connect() as connection:": _COMMAND,
-    "ledger.py, _is_there: return bool(connection.scalar(query))": _COMMAND,
-    "ledger.py, _is_there: return inspect(database).has_table(table.name, schema=table.schema)": "other databases",
+    "ledger.py, _is_there: return inspect(connection).has_table(name, schema=schema)": "other databases",
+    "ledger.py, require: with engine.connect() as connection:": _COMMAND,
     "postgresql/rules.py, commit: super().commit(connection)": "drivers other than psycopg",
     "postgresql/rules.py, _speak_utf8: connection.exec_driver_sql(_SPEAK_UTF8)": _ENCODINGS,
     "postgresql/rules.py, commit: "
