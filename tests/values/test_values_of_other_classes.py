@@ -305,3 +305,46 @@ def test_arrays_of_numpy_in_an_array_column(postgres_engine):
     result = run(postgres_engine, items, lambda it, out: out.upsert(table, dict(zip(["id", "v"], it, strict=True))))
     assert (result.written, result.failed) == (alone.written, alone.failed)
     assert rows(postgres_engine, table) == before
+
+
+class Tenfold(Integer):
+    """A type of one's own, in which two values of Python are one row."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect):
+        return lambda value: value if value is None else value // 10
+
+    def get_dbapi_type(self, dbapi):
+        return None
+
+
+@pytest.mark.parametrize("kind", [Tenfold(), Integer().with_variant(Tenfold(), "sqlite")], ids=["class", "variant"])
+def test_a_key_whose_type_converts_is_not_taken_for_exact(sqlite_engine, kind):
+    metadata = MetaData()
+    table = Table(
+        "t",
+        metadata,
+        Column("id", kind, primary_key=True, autoincrement=False),
+        Column("n", Integer, nullable=False, default=0),
+        Column("v", String),
+    )
+    writes = [
+        lambda out: out.upsert(table, {"id": 11, "v": "a"}),
+        lambda out: out.increment(table, {"id": 12}, n=1),
+        lambda out: out.update(table, {"id": 13}, v="b"),
+        lambda out: out.upsert(table, {"id": 14, "v": "c"}),
+        lambda out: out.insert(table, {"id": 15}),
+        lambda out: out.increment(table, {"id": 16}, n=2),
+        lambda out: out.delete(table, {"id": 17}),
+        lambda out: out.insert(table, {"id": 18, "v": "d"}),
+    ]
+    found = []
+    for chunk_size in (1, 100):
+        metadata.drop_all(sqlite_engine)
+        metadata.create_all(sqlite_engine)
+        result = run(sqlite_engine, writes, lambda write, out: write(out), chunk_size=chunk_size)
+        with sqlite_engine.connect() as connection:
+            stored = connection.exec_driver_sql("SELECT id, n, v FROM t").all()
+        found.append(([failure.index for failure in result.failures], stored))
+    assert found[0] == found[1] == ([4], [(1, 0, "d")])
