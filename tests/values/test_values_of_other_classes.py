@@ -330,14 +330,9 @@ def test_a_key_whose_type_converts_is_not_taken_for_exact(sqlite_engine, kind):
         Column("v", String),
     )
     writes = [
-        lambda out: out.upsert(table, {"id": 11, "v": "a"}),
-        lambda out: out.increment(table, {"id": 12}, n=1),
-        lambda out: out.update(table, {"id": 13}, v="b"),
-        lambda out: out.upsert(table, {"id": 14, "v": "c"}),
-        lambda out: out.insert(table, {"id": 15}),
+        lambda out: out.update(table, {"id": 12}, v="a"),  # there is none yet, whatever comes behind it
+        lambda out: out.insert(table, {"id": 15, "v": "b"}),
         lambda out: out.increment(table, {"id": 16}, n=2),
-        lambda out: out.delete(table, {"id": 17}),
-        lambda out: out.insert(table, {"id": 18, "v": "d"}),
     ]
     found = []
     for chunk_size in (1, 100):
@@ -347,4 +342,4 @@ def test_a_key_whose_type_converts_is_not_taken_for_exact(sqlite_engine, kind):
         with sqlite_engine.connect() as connection:
             stored = connection.exec_driver_sql("SELECT id, n, v FROM t").all()
         found.append(([failure.index for failure in result.failures], stored))
-    assert found[0] == found[1] == ([4], [(1, 0, "d")])
+    assert found[0] == found[1] == ([0], [(1, 2, "b")])
