@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import sqlalchemy
 from sqlalchemy import exc as sqlalchemy_errors
@@ -27,6 +28,9 @@ _log = logging.getLogger("batchwrite")
 
 # Events of a mapped class around the INSERT of an instance.
 _EVENTS = ("before_insert", "after_insert")
+
+# The classes of which it has been looked whether they have such events: by any writer, as there may be one a request.
+_noted: WeakSet[Mapper[Any]] = WeakSet()
 
 _NOT_ADDABLE = (
     sqlalchemy.String,
@@ -71,7 +75,6 @@ class SqlCatalog:
         self._keeps_sqlite_order = keeps_sqlite_order
         self._constraint_name = constraint_name
         self._tables: dict[Table, TableInfo] = {}
-        self._noted: set[Mapper[Any]] = set()
 
     def describe(self, table: Any) -> Target:
         """The target for a `Table` or a mapped class.
@@ -123,8 +126,8 @@ class SqlCatalog:
 
     def _note_events(self, mapper: Mapper[Any]) -> None:
         """Say once a class that its events are not called."""
-        if mapper not in self._noted:
-            self._noted.add(mapper)
+        if mapper not in _noted:
+            _noted.add(mapper)
             events = [name for name in _EVENTS if getattr(mapper.dispatch, name)]
             if events:
                 _log.warning(
