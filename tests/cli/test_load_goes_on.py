@@ -136,23 +136,19 @@ def wait_for(engine: Engine, least: int) -> None:
 @pytest.mark.slow
 @pytest.mark.drawn(2)
 @pytest.mark.parametrize("name", ["csv", "jsonl"])
-@pytest.mark.parametrize("signals", [1, 2])
 def test_ctrl_c_again_and_again_and_what_the_text_says(
-    start: Start, run: Run, engine: Engine, tmp_path: Path, long_load: Any, name: str, signals: int
+    start: Start, run: Run, engine: Engine, tmp_path: Path, long_load: Any, name: str
 ) -> None:
-    """Also where a second one comes at once, wherever the program is then: what is counted is what is there."""
+    """What is counted is what is there, wherever the program is then."""
     count = 3_000
     command = long_load(name, count)
     line: int | None = None
     for least in (1, 500, 1_100):
         process = start(*command, *([] if line is None else ["--from-line", line]))
         wait_for(engine, least)
-        for _ in range(signals):
-            process.send_signal(signal.SIGINT)
-            sleep(0.003 * (signals - 1))
+        process.send_signal(signal.SIGINT)
         out, err = (each.decode() for each in process.communicate(timeout=PATIENCE))
-        # The second may come behind the text, when Python is about to end.
-        assert (process.returncode, err) == (1, "") or (signals > 1 and process.returncode in {1, -signal.SIGINT})
+        assert (process.returncode, err) == (1, "")
         line = goes_on(out, line)
         assert line is not None
         assert f"\nnot attempted: line {line:,} and all that follow\n" in out
@@ -161,6 +157,20 @@ def test_ctrl_c_again_and_again_and_what_the_text_says(
     assert ended.status == 3
     assert landed(engine) == good_of(count)
     assert (tmp_path / "rejects").read_bytes().count(b"bad") == count - len(good_of(count))
+
+
+@pytest.mark.slow
+@pytest.mark.drawn(1)
+def test_a_second_ctrl_c_ends_it_at_once_and_the_text_is_there(start: Start, engine: Engine, long_load: Any) -> None:
+    """It may meet a COMMIT on its way, whose lines are told to be unknown then, and cost rejects of the last chunk."""
+    process = start(*long_load("csv", 3_000))
+    wait_for(engine, 500)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        sleep(0.003)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode in {1, -signal.SIGINT}
+    assert b"not attempted: line" in out
 
 
 # In a process of its own, whose files may not grow: the operating system refuses the write itself.
