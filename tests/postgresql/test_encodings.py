@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from psycopg._encodings import _py_codecs, pg2pyenc  # of psycopg's own, which has no public list
+from psycopg._encodings import py_codecs  # psycopg has no public list
 from sqlalchemy import ARRAY, Column, Integer, MetaData, String, Table, create_engine, select
 
 from batchwrite import BatchWriter, DeadLetters, Ledger
@@ -21,7 +21,7 @@ WORDS = Table(
 LISTS = Table("lists", METADATA, Column("id", Integer, primary_key=True), Column("words", ARRAY(String)))
 BOOKS = Ledger()
 
-CODECS = sorted({pg2pyenc(each[0][0].encode()) for each in _py_codecs})
+CODECS = sorted(set(py_codecs.values()))
 
 
 ASCII = "".join(map(chr, range(0x80)))
