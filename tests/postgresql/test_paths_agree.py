@@ -262,3 +262,15 @@ def test_time_spans_land_in_every_style(engine, made, name, style):
         assert_paths_agree(styled, table, rows_of(name))
     finally:
         styled.dispose()
+
+
+def test_a_domain_that_must_have_a_value_is_asked_whichever_way(postgres_engine, monkeypatch):
+    """COPY takes NULL for a column that is left out, and asks no domain."""
+    monkeypatch.setattr("batchwrite.sinks.postgresql.bulk._FEWEST_FOR_COPY", 1)
+    with postgres_engine.begin() as connection:
+        connection.exec_driver_sql("CREATE DOMAIN name_d AS varchar(4) NOT NULL")
+        connection.exec_driver_sql("CREATE TABLE named (id integer PRIMARY KEY, name name_d)")
+    table = Table("named", MetaData(), Column("id", Integer, primary_key=True), Column("name", String))
+    rows = [{"id": 1, "name": "a"}, {"id": 2}, {"id": 3, "name": "c"}]
+    result = BatchWriter(postgres_engine).run(rows, lambda row, out: out.insert(table, row))
+    assert (result.written, [failure.sqlstate for failure in result.failures]) == (2, ["23502"])

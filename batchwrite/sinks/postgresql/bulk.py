@@ -134,6 +134,8 @@ class BulkWriter:
         if table.is_always_generated(names):
             raise NoFastPath("values are given for a column that the database generates")
         reason = table.server.copy_refusal or ("defaults are SQL expressions" if expressions else None)
+        if reason is None and table.leaves_out_domains(names):
+            reason = "a column of a domain is left out, of which COPY does not ask whether it may be NULL"
         if reason is None and len(block.writes) >= _FEWEST_FOR_COPY:
             table.require_texts(names)
             sql = f"COPY {table.name} ({_listed(table, names)}) FROM STDIN"

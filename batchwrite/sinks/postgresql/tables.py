@@ -104,6 +104,12 @@ class FastTable:
         """Whether one of some columns takes no value but by the database."""
         return any(self._server_column(column).is_always_generated for column in columns)
 
+    def leaves_out_domains(self, columns: Sequence[str]) -> bool:
+        """Whether a column that is declared as a domain is not among some columns."""
+        given = {self._table.columns[column].name for column in columns}
+        server = self.server.columns.items()
+        return any(column.declared_oid != column.type_oid and name not in given for name, column in server)
+
     def _server_column(self, column: str) -> Any:
         found = self.server.columns.get(self._table.columns[column].name)
         if found is None:
