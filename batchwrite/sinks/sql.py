@@ -299,7 +299,7 @@ class SqlSink(SqlCatalog):
         """Most items of a group to begin with."""
         if self._surprises:
             return max(1, min(count, int(_CLEAN_HALF / self._surprises)))
-        return count if has_suspects else (count + 1) // 2  # the whole has just failed, and nobody knows why
+        return max(1, count if has_suspects else (count + 1) // 2)  # the whole has just failed, and nobody knows why
 
     def _info(self, table: Table) -> TableInfo:
         if self._lender is not None and table not in self._tables:

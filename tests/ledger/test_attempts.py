@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 from booked import ITEMS, assert_landed, counts, entries, ids, insert_row, write_one, writer
 from hole import READABLE, Hole
-from sqlalchemy import NullPool, create_engine, event, text
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, NullPool, Table, create_engine, event, text
 
-from batchwrite import BatchWriter, ConfigurationError, Fault, FaultKind, RetryPolicy, Status
+from batchwrite import BatchWriter, ConfigurationError, Fault, FaultKind, Ledger, RetryPolicy, Status
 from batchwrite.faults import FlushFailed
 
 
@@ -257,3 +257,19 @@ def test_a_look_into_the_ledger_that_gets_no_answer_is_in_doubt_of_nothing(postg
     assert not is_armed.is_set()
     assert (result.abort, result.unknown) == (None, 0)
     assert result.written + result.failed + result.skipped == 30
+
+
+def test_a_chunk_without_writes_is_booked_where_everything_goes_item_by_item(sqlite_engine):
+    """Foreign keys that wait for COMMIT send each chunk of SQLite that way, also one of whose items all have failed."""
+    metadata = MetaData()
+    parent = Table("parents", metadata, Column("id", Integer, primary_key=True))
+    key = ForeignKey(parent.c.id, deferrable=True, initially="DEFERRED")
+    Table("children", metadata, Column("id", Integer, primary_key=True), Column("p", Integer, key))
+    metadata.create_all(sqlite_engine)
+    ledger = Ledger()
+    ledger.create(sqlite_engine)
+    result = BatchWriter(sqlite_engine, ledger=ledger).run(
+        [1, 2], lambda item, out: out.increment(parent, {"id": 1}, {})
+    )
+    assert (result.failed, result.abort) == (2, None)
+    assert len(entries(sqlite_engine, result.run_id)) == 1
