@@ -14,11 +14,14 @@ from tiers import Tier
 SECONDS = {Tier.DEFAULT: 1, Tier.FULL: 3, Tier.SOAK: 3}
 
 
+# The same stretch each time: what is new is searched for by hand, for minutes, by `python -m tests.fuzz`.
+SEED = 1
+
+
 def test_the_fuzzer_finds_nothing(shared_engine, draw):
-    seed = draw.random(f"fuzz {shared_engine.dialect.name}").randrange(2**32)
     found = []
-    figures = fuzz(shared_engine, seed=seed, seconds=SECONDS[draw.tier], most=1, shrink_seconds=10, tell=found.append)
-    assert not found, f"seed {seed}\n{found[0]}"
+    figures = fuzz(shared_engine, seed=SEED, seconds=SECONDS[draw.tier], most=1, shrink_seconds=10, tell=found.append)
+    assert not found, found[0]
     assert figures.runs
 
 
