@@ -88,7 +88,7 @@ class PostgresqlSink(SqlSink):
         super().__init__(engine, rules, owns_engine=owns_engine, options=options, lender=lender)
         self._fast_tables: dict[TableInfo, FastTable] = {}
         self._looked_up = 0.0
-        self._is_slow_once = False  # whether it has come out that the next chunk has no fast path
+        self._not_fast: object = None  # the items of which it has come out while they were sent
 
     # ---- the sink
 
@@ -170,8 +170,8 @@ class PostgresqlSink(SqlSink):
         Raises:
             FlushFailed: It could not even begin.
         """
-        if self._is_slow_once:
-            self._is_slow_once = False
+        if items is self._not_fast:
+            self._not_fast = None
             return None
         plan = make_plan(items)
         if plan.refusal:
@@ -195,7 +195,7 @@ class PostgresqlSink(SqlSink):
             raise
         spare_commit = self._deadlines[connection].spare_commit
         commit = wire.Commit(spare_commit) if commits_along else None
-        talk = self._talk(connection, tables, parts, commit, last)
+        talk = self._talk(connection, tables, parts, commit, last, items)
         return Attempt(connection, talk, self._classified, self._give_back, self._rules, commit, closing, spare_commit)
 
     def _closing(self, connection: Connection, books: Books | None) -> Closing:
@@ -410,6 +410,7 @@ class PostgresqlSink(SqlSink):
         parts: Sequence[Copied | Executed],
         commit: wire.Commit | None,
         closing: Sequence[wire.Statement],
+        items: object,
     ) -> Generator[bool, None, Sequence[tuple[int, Fault]]]:
         """Send the parts, in as few messages as their order allows."""
         raw: Any = connection.connection.driver_connection
@@ -432,7 +433,7 @@ class PostgresqlSink(SqlSink):
             raise _cause_of(error) from None
         except _NotCopied as error:
             self._statements.note_slow(error.table, str(error.__cause__))
-            self._is_slow_once = True
+            self._not_fast = items
             raise AnotherWay from error
         return ()
 
