@@ -42,7 +42,7 @@ class Flight:
         has_lost_answer: Whether the last attempt ended so.
         is_looked_up: Whether duplicates have been left out, as far as items have idempotency keys.
         losses: How often the connection was lost while it was written.
-        looks: How often what is known of a table was found to be old while it was written.
+        outdated: How often what is known of a table was found to be old while it was written.
         cancellations: How often the server has cancelled a statement of it.
         began: When it was handed over, on the clock that only goes up.
     """
@@ -57,8 +57,8 @@ class Flight:
         "is_looked_up",
         "items",
         "landed",
-        "looks",
         "losses",
+        "outdated",
         "pending",
         "positions",
         "wholes",
@@ -73,7 +73,7 @@ class Flight:
         self.is_in_doubt = self.has_lost_answer = False
         self.wholes: tuple[tuple[Chunk, int], ...] = ()
         self.landed: Sequence[tuple[int, Fault]] | None = None
-        self.losses = self.cancellations = self.looks = 0
+        self.losses = self.cancellations = self.outdated = 0
 
     def take(self, chunk: Chunk) -> None:
         """Flush this chunk."""

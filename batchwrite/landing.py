@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MOST_PARKED = 10_000
 
 # So often a chunk is written once more, at once, because the sink has learnt what its tables are; then it waits.
-_MOST_LOOKS = 3
+_MOST_OUTDATED = 3
 
 _COSTS_THE_CONNECTION = "each time that the item was written by itself, the connection to the database was lost"
 
@@ -207,8 +207,8 @@ class Landing:
                 return self._report(flight, refused.faults.items())
         except FlushFailed as error:
             self._abandon_attempts()
-            if error.fault.is_outdated and flight.looks < _MOST_LOOKS:
-                flight.looks += 1
+            if error.fault.is_outdated and flight.outdated < _MOST_OUTDATED:
+                flight.outdated += 1
                 return self._written(flight)
             if not error.fault.may_be_an_items:
                 raise
