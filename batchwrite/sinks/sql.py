@@ -18,6 +18,7 @@ from batchwrite.plan import Step
 from batchwrite.planner import make_plan
 from batchwrite.sinks.deadline import Deadline, watch_new_connection, watching_new_connections
 from batchwrite.sinks.dialects import NotReplicated
+from batchwrite.sinks.groups import Groups
 from batchwrite.sinks.options import SinkOptions
 from batchwrite.sinks.qualified import equals
 from batchwrite.sinks.said import said_of
@@ -78,47 +79,6 @@ class AlreadyBooked(Exception):
 
 class AnotherWay(Exception):
     """The chunk is to be written in another way, at once: by what a table is now, or by other statements."""
-
-
-class _Groups:
-    """Which neighbours are written together in a fallback, and what has become of them.
-
-    Args:
-        ranges: Ranges of the items' positions, in order.
-
-    Attributes:
-        waiting: The ranges still to be written, the next one last.
-        refused: The reasons, by position.
-        end: Position behind the last item that is to be written.
-    """
-
-    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
-        self.waiting = [*reversed(ranges)]
-        self.refused: dict[int, Fault] = {}
-        self.end = ranges[-1][1] if ranges else 0
-        self._written: list[tuple[int, int]] = []
-
-    def next(self) -> tuple[int, int]:
-        """The next range, as far as it is to be written."""
-        start, stop = self.waiting.pop()
-        return start, min(stop, self.end)
-
-    def note(self, start: int, stop: int, *, is_written: bool) -> None:
-        """Note what has become of a range: one that is not written, and no single item, is halved."""
-        if is_written:
-            self._written.append((start, stop))
-        elif stop - start > 1:
-            middle = (start + stop) // 2
-            self.waiting += [(middle, stop), (start, middle)]
-
-    def split_all(self) -> None:
-        """Have each item written by itself."""
-        self.waiting = [(place, place + 1) for start, stop in self.waiting for place in reversed(range(start, stop))]
-
-    def begin_again(self) -> None:
-        """All that has been written is undone: to be written once more, without what is refused."""
-        self.waiting += reversed(self._written)
-        self._written = []
 
 
 class SqlSink(SqlCatalog):
@@ -226,7 +186,7 @@ class SqlSink(SqlCatalog):
         # good items cost little. In order, whatever the group: an item is written when all before it are decided, so
         # that the earlier of two that exclude each other wins.
         suspects = find_suspects(items)
-        groups = _Groups(split_at(suspects, len(items), self._group_size(len(items), bool(suspects))))
+        groups = Groups(split_at(suspects, len(items), self._group_size(len(items), bool(suspects))))
         is_written = False
         while not is_written:
             try:
@@ -245,7 +205,7 @@ class SqlSink(SqlCatalog):
         self,
         connection: Connection,
         items: Sequence[Sequence[Write]],
-        groups: _Groups,
+        groups: Groups,
         refuse: Callable[[int, Fault], int],
     ) -> None:
         """Write what is waiting, group by group."""
